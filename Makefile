@@ -1,0 +1,105 @@
+# zest. `make help` lists the targets. The first thing that each of them does is to see that the tools and
+# libraries it needs are there (scripts/setup), so a bare Debian 12 can start with `make demo` or `make check`.
+
+CC      ?= gcc
+CLANG   ?= clang
+SAN     ?=
+# One build tree for each compiler and sanitizer set.
+comma   := ,
+CFG     := $(notdir $(CC))$(if $(SAN),-$(subst $(comma),-,$(SAN)))
+BUILD   := build/$(CFG)
+
+WARN    := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wvla -Werror
+OPT     ?= -O2 -g -fno-omit-frame-pointer
+CFLAGS  += -std=gnu17 $(OPT) $(WARN) -fvisibility=hidden -fPIC $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all)
+CPPFLAGS += -D_GNU_SOURCE -I. -MMD -MP
+LDFLAGS += $(if $(SAN),-fsanitize=$(SAN))
+LDLIBS  += -lxdp -lbpf -lev -lpthread
+
+src      = $(sort $(wildcard $(1)/*.c))
+obj      = $(patsubst %.c,$(BUILD)/%.o,$(1))
+
+ZBUF_SRC  := $(call src,zbuf)
+STACK_SRC := $(call src,stack)
+NETIF_SRC := $(filter-out %.bpf.c,$(call src,netif))
+APPS_SRC  := $(call src,apps)
+BENCH_SRC := $(call src,bench)
+BPF_SRC   := $(wildcard netif/*.bpf.c)
+UNIT_SRC  := $(wildcard tests/unit/*_test.c)
+SYS_SRC   := $(call src,tests/system)
+
+LIBS      := $(BUILD)/libnetif.a $(BUILD)/libstack.a $(BUILD)/libzbuf.a
+UNIT_BIN  := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(UNIT_SRC))
+BENCH_BIN := $(patsubst bench/%.c,$(BUILD)/bench/%,$(BENCH_SRC))
+SYS_BIN   := $(patsubst tests/system/%.c,$(BUILD)/system/%,$(SYS_SRC))
+BPF_OBJ   := $(patsubst %.c,$(BUILD)/%.o,$(BPF_SRC))
+
+.PHONY: all help setup demo check check-unit bench deps lint format clean
+.DELETE_ON_ERROR:
+.SECONDARY:
+
+all: setup ## build everything
+	@$(MAKE) --no-print-directory $(BUILD)/zest $(BUILD)/libzest.a $(SYS_BIN) $(BENCH_BIN)
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
+
+setup: ## install what is missing (Debian packages; says so first)
+	@scripts/setup
+
+demo: setup ## the main job, end to end: echo and bench over AF_XDP
+	@$(MAKE) --no-print-directory -j2 all
+	@scripts/demo
+
+check: setup ## every test; last line: N passed, N failed
+	@tests/run
+
+deps: $(LIBS) ## prove that the rooms depend one way only
+	@tests/deps $(BUILD)
+
+lint: $(BPF_OBJ) ## clang-tidy, and clang-format in check mode
+	clang-format --dry-run -Werror $$(git ls-files '*.c' '*.h')
+	clang-tidy --quiet $(filter-out %.bpf.c,$(ZBUF_SRC) $(STACK_SRC) $(NETIF_SRC) $(APPS_SRC)) -- -std=gnu17 -D_GNU_SOURCE -I. -I$(BUILD)
+
+format: ## clang-format in place
+	clang-format -i $$(git ls-files '*.c' '*.h')
+
+clean: ## remove what was built
+	rm -rf build
+
+# ---- how things are made
+
+$(BUILD)/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -c $< -o $@
+
+# The XDP program: compiled for the kernel's machine, then embedded in libnetif.
+BPF_INC := $(shell $(CC) -print-multiarch 2>/dev/null)
+$(BUILD)/netif/%.bpf.o: netif/%.bpf.c
+	@mkdir -p $(@D)
+	$(CLANG) -O2 -g -target bpf -Wall -Werror -MMD -MP -I. $(if $(BPF_INC),-I/usr/include/$(BPF_INC)) -c $< -o $@
+
+$(BUILD)/libzbuf.a: $(call obj,$(ZBUF_SRC))
+$(BUILD)/libstack.a: $(call obj,$(STACK_SRC))
+$(BUILD)/libnetif.a: $(call obj,$(NETIF_SRC))
+$(BUILD)/lib%.a:
+	@rm -f $@
+	ar rcs $@ $^
+# What is installed: the three rooms in one archive.
+$(BUILD)/libzest.a: $(call obj,$(ZBUF_SRC) $(STACK_SRC) $(NETIF_SRC))
+
+$(BUILD)/zest: $(call obj,$(APPS_SRC)) $(LIBS)
+	$(CC) $(LDFLAGS) $^ $(LDLIBS) -o $@
+$(BUILD)/unit/%: $(BUILD)/tests/unit/%.o $(LIBS)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) $^ -lcunit $(LDLIBS) -o $@
+$(BUILD)/bench/%: $(BUILD)/bench/%.o $(LIBS)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) $^ $(LDLIBS) -o $@
+$(BUILD)/system/%: $(BUILD)/tests/system/%.o $(LIBS)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) $^ $(LDLIBS) -o $@
+
+unit-bins: $(UNIT_BIN)
+
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

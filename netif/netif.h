@@ -1,0 +1,149 @@
+/* netif.h - links, and the loop that joins a link and a stack.
+ *
+ * A link moves Ethernet frames between the pool and the world, in bursts, without blocking:
+ *
+ *     n = netif_rx(nif, frames, max);       frames that arrived; the caller owns them
+ *     n = netif_tx_room(nif);               how many frames netif_tx() will take
+ *     netif_tx(nif, frames, n);             hands them over; may only queue them
+ *     netif_kick(nif);                      gets the queued ones going, and reaps what was sent
+ *
+ * Kinds: AF_XDP, TAP, and a pair in memory. All of them use the pool's memory in place; what a kind
+ * can't do in place (TAP has to read and write) is the kernel's copy, not ours.
+ *
+ * Functions return 0, a count or -errno. The ones that open a link also fill in a sentence for
+ * people: what went wrong, with which name, and what to do. */
+#ifndef NETIF_H
+#define NETIF_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "../stack/zest.h"
+#include "../zbuf/zbuf.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define NETIF_API   __attribute__((visibility("default")))
+#define NETIF_ERROR 512
+
+struct netif;
+struct netif_error {
+    char text[NETIF_ERROR]; /* one or two lines, no newline at the end */
+};
+
+/* What a link turned out to be able to do. */
+struct netif_caps {
+    const char *kind;   /* "xdp", "tap", "mem" */
+    const char *mode;   /* xdp: "zero-copy", "copy", "generic"; else the kind */
+    char name[32];      /* of the interface */
+    uint8_t mac[6];     /* that zest is to use */
+    uint16_t mtu;       /* largest IP packet, both ways */
+    bool gather;        /* several descriptors a frame are possible */
+    uint8_t gather_max; /* how many */
+    bool gather_cheap;  /* and cost less than copying 1500 bytes would */
+    bool tx_csum, rx_csum;
+};
+
+struct netif_stats {
+    uint64_t rx_frames, rx_bytes, tx_frames, tx_bytes;
+    uint64_t rx_dropped;   /* by the kernel or the link, for want of room */
+    uint64_t rx_no_memory; /* of them, because the pool had no segment to receive into */
+    uint64_t tx_invalid;   /* frames that the kernel refused */
+    uint64_t tx_kicks;     /* system calls made to send */
+};
+
+/* ---- opening
+ * -------------------------------------------------------------------------------------- */
+
+enum netif_xdp_attach {
+    NETIF_XDP_AUTO,
+    NETIF_XDP_NATIVE,
+    NETIF_XDP_GENERIC
+}; /* auto: native, else generic */
+enum netif_xdp_copy { NETIF_XDP_COPY_AUTO, NETIF_XDP_COPY, NETIF_XDP_ZERO_COPY };
+
+struct netif_xdp_config {
+    struct zbuf_pool *pool; /* becomes the UMEM */
+    const char *ifname;
+    uint32_t queue;
+    struct zest_addr
+        ip; /* frames to it (and ARP for it) come to us, everything else goes on to the kernel */
+    enum netif_xdp_attach attach;
+    enum netif_xdp_copy copy;
+    uint32_t rx_ring, tx_ring; /* descriptors, powers of two; 0 = 2048 */
+    bool gather;               /* ask for several descriptors a frame (XDP_USE_SG) */
+    bool quiet;                /* do not say on standard error what was fallen back to */
+};
+NETIF_API int netif_open_xdp(const struct netif_xdp_config *cfg, struct netif **out,
+                             struct netif_error *err);
+
+struct netif_tap_config {
+    struct zbuf_pool *pool;
+    const char *ifname;    /* NULL = the kernel picks one; an existing one is attached to */
+    uint16_t mtu;          /* 0 = 1500 */
+    const char *host_cidr; /* "10.0.0.1/24" gives the kernel's side an address and brings it up;
+                              NULL: leave it */
+};
+NETIF_API int netif_open_tap(const struct netif_tap_config *cfg, struct netif **out,
+                             struct netif_error *err);
+
+struct netif_mem_config {
+    struct zbuf_pool
+        *pool[2]; /* may be the same; frames between two pools are copied, in one they are not */
+    uint16_t mtu; /* 0 = 1500 */
+    uint32_t queue_len; /* frames each way; 0 = 1024 */
+    bool gather;
+};
+/* Two ends of a cable. Single-threaded. */
+NETIF_API int netif_open_mem_pair(const struct netif_mem_config *cfg, struct netif *out[2],
+                                  struct netif_error *err);
+
+/* Gives every segment back and undoes everything that opening did (program detached, ...). */
+NETIF_API void netif_close(struct netif *nif);
+
+/* ---- moving frames
+ * -------------------------------------------------------------------------------- */
+
+NETIF_API const struct netif_caps *netif_caps(const struct netif *nif);
+NETIF_API unsigned netif_rx(struct netif *nif, struct zbuf **frames, unsigned max);
+NETIF_API unsigned netif_tx_room(const struct netif *nif);
+/* n must be at most netif_tx_room(), counted in descriptors. */
+NETIF_API void netif_tx(struct netif *nif, const struct zest_frame *frames, unsigned n);
+/* 0, or -errno of a link that is down or gone. */
+NETIF_API int netif_kick(struct netif *nif);
+/* To wait for frames, or (with want_tx) for room: a descriptor for poll(), and its events. -1:
+ * none. */
+NETIF_API int netif_fd(const struct netif *nif);
+NETIF_API void netif_get_stats(struct netif *nif, struct netif_stats *out);
+
+/* ---- the loop
+ * ------------------------------------------------------------------------------------- */
+
+struct ev_loop;
+struct netif_loop;
+
+struct netif_loop_config {
+    struct ev_loop *loop; /* libev's */
+    struct netif *nif;
+    struct zest *z;
+    bool spin; /* poll without sleeping: lowest latency, one whole core */
+    /* Called from the loop, never from inside the stack, with events just drained. May call any
+     * zest_ function. */
+    void (*on_event)(void *ctx, struct zest *z, const struct zest_event *ev, unsigned n);
+    void *ctx;
+};
+/* Attaches a stack and a link to a libev loop. Use ev_run() and ev_break() as ever. */
+NETIF_API int netif_loop_start(const struct netif_loop_config *cfg, struct netif_loop **out);
+NETIF_API void netif_loop_stop(struct netif_loop *nl);
+/* Something was written, opened or closed outside on_event(): send it on the loop's next turn. */
+NETIF_API void netif_loop_wake(struct netif_loop *nl);
+/* CLOCK_MONOTONIC in nanoseconds: the time that the loop gives the stack. */
+NETIF_API uint64_t netif_now(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
