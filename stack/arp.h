@@ -1,0 +1,50 @@
+/* arp.h - IPv4 addresses to Ethernet addresses (RFC 826, RFC 1122 2.3.2, conflict rules of RFC
+ * 5227). */
+#ifndef ARP_H
+#define ARP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct zest;
+struct pkt;
+struct zbuf;
+
+#define ARP_ENTRIES   256u /* a power of two */
+#define ARP_QUEUE_MAX 4u   /* packets that wait for one address */
+
+enum arp_state { ARP_FREE, ARP_INCOMPLETE, ARP_REACHABLE, ARP_STALE, ARP_FAILED };
+
+struct arp_entry {
+    uint32_t ip_be;
+    uint8_t mac[6];
+    uint8_t state; /* enum arp_state */
+    uint8_t tries; /* requests sent since the last answer */
+    uint8_t queued;
+    uint64_t due_ns; /* next request, or expiry */
+    uint64_t used_ns;
+    struct zbuf *queue[ARP_QUEUE_MAX];
+};
+
+struct arp {
+    struct arp_entry entry[ARP_ENTRIES];
+    uint32_t gen;    /* grows whenever an answer that arp_resolve() gave may have changed: resolved,
+                        moved,    stale, failed */
+    uint64_t due_ns; /* the earliest due_ns of all entries, or earlier */
+};
+
+void arp_init(struct zest *z);
+void arp_fini(struct zest *z);
+void arp_input(struct zest *z, struct pkt *pk);
+/* 0: mac is filled in. -EAGAIN: being asked for; gen grows when that ends. -EHOSTUNREACH: asked, no
+ * answer. */
+int arp_resolve(struct zest *z, uint32_t ip_be, uint8_t mac[6]);
+/* Sends a complete frame (Ethernet destination still blank) to ip_be now, or when its address is
+ * known. Takes zb. */
+void arp_send(struct zest *z, uint32_t ip_be, struct zbuf *zb);
+/* Does what is due: repeats requests, ages entries. */
+void arp_poll(struct zest *z);
+/* When arp_poll() next has work. */
+uint64_t arp_deadline(const struct zest *z);
+
+#endif

@@ -1,0 +1,27 @@
+/* icmp.h - ICMP for IPv4 (RFC 792, RFC 1122 3.2.2): echo, and errors both ways. */
+#ifndef ICMP_H
+#define ICMP_H
+
+#include <stdint.h>
+
+struct zest;
+struct pkt;
+
+#define ICMP_UNREACH          3u
+#define ICMP_UNREACH_PROTOCOL 2u
+#define ICMP_UNREACH_PORT     3u
+#define ICMP_UNREACH_NEEDFRAG 4u
+
+/* A token bucket for what we send: replies and errors have one each. */
+struct icmp {
+    uint32_t echo_tokens, error_tokens;
+    uint64_t refilled_ns;
+};
+
+void icmp_init(struct zest *z);
+void icmp_input(struct zest *z, struct pkt *pk);
+/* Answers pk with a destination-unreachable, unless RFC 1122 3.2.2 forbids it or the rate limit is
+ * reached. */
+void icmp_send_unreach(struct zest *z, const struct pkt *pk, uint8_t code);
+
+#endif
