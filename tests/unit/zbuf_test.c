@@ -1,0 +1,382 @@
+/* zbuf_test.c - the pool's contract as zbuf.h states it. */
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "tests/unit/check.h"
+#include "zbuf/zbuf.h"
+
+#define MIB (1024u * 1024u)
+
+static struct zbuf_pool *pool_of(size_t size)
+{
+    struct zbuf_pool *pool =
+        zbuf_pool_create(&(struct zbuf_pool_config){.size = size, .no_huge = true});
+    CU_ASSERT_PTR_NOT_NULL_FATAL(pool);
+    return pool;
+}
+
+static void the_region_is_aligned_and_rounded_up(void)
+{
+    struct zbuf_pool *pool = pool_of(3 * MIB);
+    CU_ASSERT_EQUAL((uintptr_t)zbuf_pool_base(pool) % ZBUF_SLAB, 0);
+    CU_ASSERT_EQUAL(zbuf_pool_size(pool), 4 * MIB);
+    CU_ASSERT_EQUAL(zbuf_pool_pages(pool), ZBUF_PAGES_ORDINARY);
+    CU_ASSERT_TRUE(zbuf_pool_contains(pool, zbuf_pool_base(pool)));
+    CU_ASSERT_TRUE(zbuf_pool_contains(pool, zbuf_pool_base(pool) + 4 * MIB - 1));
+    CU_ASSERT_FALSE(zbuf_pool_contains(pool, zbuf_pool_base(pool) + 4 * MIB));
+    CU_ASSERT_FALSE(zbuf_pool_contains(pool, zbuf_pool_base(pool) - 1));
+    CU_ASSERT_EQUAL(zbuf_pool_destroy(pool), 0);
+}
+
+static void defaults_and_bad_sizes(void)
+{
+    struct zbuf_pool *pool = zbuf_pool_create(NULL);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(pool);
+    CU_ASSERT_EQUAL(zbuf_pool_size(pool), 64 * MIB);
+    CU_ASSERT_EQUAL(zbuf_pool_destroy(pool), 0);
+    errno = 0;
+    CU_ASSERT_PTR_NULL(zbuf_pool_create(&(struct zbuf_pool_config){.size = SIZE_MAX}));
+    CU_ASSERT_EQUAL(errno, EINVAL);
+    errno = 0;
+    CU_ASSERT_PTR_NULL(zbuf_pool_create(&(struct zbuf_pool_config){.size = (size_t)1 << 60}));
+    CU_ASSERT_EQUAL(errno, ENOMEM);
+}
+
+static void each_size_gets_the_best_fitting_class(void)
+{
+    struct zbuf_pool *pool = pool_of(32 * MIB);
+    for (uint32_t size = ZBUF_SEG_MIN, cls = 0; size <= ZBUF_SEG_MAX; size *= 2, cls++) {
+        size_t bytes[] = {cls ? size / 2 - ZBUF_OVERHEAD + 1 : 0, size - ZBUF_OVERHEAD};
+        for (unsigned i = 0; i < 2; i++) {
+            struct zbuf *zb = zbuf_alloc(pool, bytes[i]);
+            CU_ASSERT_PTR_NOT_NULL_FATAL(zb);
+            CU_ASSERT_EQUAL(zb->size, size);
+            CU_ASSERT_EQUAL(zb->cls, cls);
+            CU_ASSERT_EQUAL((uintptr_t)zb % size, 0);
+            CU_ASSERT_EQUAL(zbuf_refcount(zb), 1);
+            CU_ASSERT_PTR_EQUAL(zb->data, (uint8_t *)zb + ZBUF_OVERHEAD);
+            CU_ASSERT_EQUAL(zbuf_room(zb), size - ZBUF_OVERHEAD);
+            CU_ASSERT_EQUAL(zb->len, 0);
+            CU_ASSERT_PTR_NULL(zb->next);
+            CU_ASSERT_PTR_EQUAL(zb->pool, pool);
+            memset(zb->data, 0xee, zbuf_room(zb));
+            zbuf_free(zb);
+        }
+    }
+    errno = 0;
+    CU_ASSERT_PTR_NULL(zbuf_alloc(pool, ZBUF_SEG_MAX - ZBUF_OVERHEAD + 1));
+    CU_ASSERT_EQUAL(errno, EMSGSIZE);
+    CU_ASSERT_PTR_NULL(zbuf_alloc(pool, SIZE_MAX));
+    CU_ASSERT_EQUAL(errno, EMSGSIZE);
+    CU_ASSERT_EQUAL(zbuf_pool_destroy(pool), 0);
+}
+
+static void a_frame_of_1460_fits_2k_with_its_headers(void)
+{
+    struct zbuf_pool *pool = pool_of(2 * MIB);
+    struct zbuf *zb = zbuf_alloc(pool, 1460);
+    CU_ASSERT_EQUAL(zb->size, 2048);
+    zbuf_free(zb);
+    CU_ASSERT_EQUAL(zbuf_pool_destroy(pool), 0);
+}
+
+static void any_address_leads_to_its_segment(void)
+{
+    struct zbuf_pool *pool = pool_of(32 * MIB);
+    for (size_t bytes = 1; bytes <= ZBUF_SEG_MAX - ZBUF_OVERHEAD; bytes = bytes * 2 + 100) {
+        struct zbuf *zb = zbuf_alloc(pool, bytes);
+        uint8_t *seg = (uint8_t *)zb;
+        CU_ASSERT_PTR_NULL(zbuf_of(pool, seg));
+        CU_ASSERT_PTR_NULL(zbuf_of(pool, seg + ZBUF_HEADER - 1));
+        CU_ASSERT_PTR_EQUAL(zbuf_of(pool, seg + ZBUF_HEADER), zb);
+        CU_ASSERT_PTR_EQUAL(zbuf_of(pool, zb->data), zb);
+        CU_ASSERT_PTR_EQUAL(zbuf_of(pool, zbuf_end(zb) - 1), zb);
+        CU_ASSERT_PTR_NOT_EQUAL(zbuf_of(pool, zbuf_end(zb) + ZBUF_OVERHEAD), zb);
+        uint8_t *data = zb->data;
+        zbuf_free(zb);
+        CU_ASSERT_PTR_NULL(zbuf_of(pool, data));
+    }
+    int local;
+    CU_ASSERT_PTR_NULL(zbuf_of(pool, &local));
+    CU_ASSERT_PTR_NULL(zbuf_of(pool, NULL));
+    CU_ASSERT_PTR_NULL(zbuf_of(pool, zbuf_pool_base(pool) + zbuf_pool_size(pool)));
+    CU_ASSERT_PTR_NULL(zbuf_of(pool, zbuf_pool_base(pool) + zbuf_pool_size(pool) - 1));
+    CU_ASSERT_EQUAL(zbuf_pool_destroy(pool), 0);
+}
+
+static void the_last_reference_frees(void)
+{
+    struct zbuf_pool *pool = pool_of(2 * MIB);
+    struct zbuf_pool_stat st;
+    struct zbuf *zb = zbuf_alloc(pool, 100);
+    uint32_t generation = zb->generation;
+    CU_ASSERT_PTR_EQUAL(zbuf_ref(zb), zb);
+    CU_ASSERT_EQUAL(zbuf_refcount(zb), 2);
+    zbuf_free(zb);
+    CU_ASSERT_EQUAL(zbuf_refcount(zb), 1);
+    zbuf_pool_stat(pool, &st);
+    CU_ASSERT_EQUAL(st.live, 1);
+    CU_ASSERT_EQUAL(st.used, 1024);
+    zbuf_free(zb);
+    zbuf_pool_stat(pool, &st);
+    CU_ASSERT_EQUAL(st.live, 0);
+    CU_ASSERT_EQUAL(st.used, 0);
+    zbuf_free(NULL);
+    struct zbuf *again = zbuf_alloc(pool, 100);
+    CU_ASSERT_PTR_EQUAL(again, zb);
+    CU_ASSERT_NOT_EQUAL(again->generation, generation);
+    zbuf_free(again);
+    CU_ASSERT_EQUAL(zbuf_pool_destroy(pool), 0);
+}
+
+static void exhaustion_is_enobufs_and_every_segment_is_distinct(void)
+{
+    struct zbuf_pool *pool = pool_of(2 * MIB);
+    static struct zbuf *zb[2048];
+    for (unsigned i = 0; i < 2048; i++) {
+        zb[i] = zbuf_alloc(pool, 0);
+        CU_ASSERT_PTR_NOT_NULL_FATAL(zb[i]);
+        zb[i]->user = i;
+        memset(zb[i]->data, (int)i & 0xff, zbuf_room(zb[i]));
+    }
+    errno = 0;
+    CU_ASSERT_PTR_NULL(zbuf_alloc(pool, 0));
+    CU_ASSERT_EQUAL(errno, ENOBUFS);
+    struct zbuf_pool_stat st;
+    zbuf_pool_stat(pool, &st);
+    CU_ASSERT_EQUAL(st.used, 2 * MIB);
+    CU_ASSERT_EQUAL(st.cls[0].segs, 2048);
+    CU_ASSERT_EQUAL(st.cls[0].free, 0);
+    CU_ASSERT_EQUAL(st.cls[0].high_water, 2048);
+    CU_ASSERT_EQUAL(st.cls[0].allocs, 2048);
+    CU_ASSERT_EQUAL(st.cls[0].failures, 1);
+    for (unsigned i = 0; i < 2048; i++) {
+        CU_ASSERT_EQUAL(zb[i]->user, i);
+        CU_ASSERT_EQUAL(*zb[i]->data, i & 0xff);
+    }
+    zbuf_free_bulk(zb, 2048);
+    zbuf_pool_stat(pool, &st);
+    CU_ASSERT_EQUAL(st.live, 0);
+    CU_ASSERT_EQUAL(zbuf_alloc_bulk(zbuf_budget_app(pool), 0, zb, 2048), 2048);
+    CU_ASSERT_EQUAL(zbuf_alloc_bulk(zbuf_budget_app(pool), 0, zb, 1), 0);
+    zbuf_free_bulk(zb, 2048);
+    CU_ASSERT_EQUAL(zbuf_pool_destroy(pool), 0);
+}
+
+static void falls_upward_when_the_class_cannot_grow(void)
+{
+    struct zbuf_pool *pool = pool_of(4 * MIB);
+    struct zbuf *big = zbuf_alloc(pool, 100 * 1024), *small[2048];
+    CU_ASSERT_EQUAL(zbuf_alloc_bulk(zbuf_budget_app(pool), 0, small, 2048), 2048);
+    struct zbuf *up = zbuf_alloc(pool, 0);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(up);
+    CU_ASSERT_EQUAL(up->size, ZBUF_SEG_MAX);
+    struct zbuf_pool_stat st;
+    zbuf_pool_stat(pool, &st);
+    CU_ASSERT_EQUAL(st.cls[0].fall_ups, 1);
+    zbuf_free(up);
+    zbuf_free(big);
+    zbuf_free_bulk(small, 2048);
+    CU_ASSERT_EQUAL(zbuf_pool_destroy(pool), 0);
+}
+
+static void a_ceiling_holds(void)
+{
+    struct zbuf_pool *pool = pool_of(4 * MIB);
+    struct zbuf_budget *b = zbuf_budget_create(pool, "conn", 0, 8192);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(b);
+    CU_ASSERT_NOT_EQUAL(zbuf_budget_id(b), zbuf_budget_id(zbuf_budget_app(pool)));
+    struct zbuf *zb[4], *other = zbuf_alloc(pool, 1000);
+    for (unsigned i = 0; i < 4; i++) {
+        zb[i] = zbuf_alloc_from(b, 1000);
+        CU_ASSERT_PTR_NOT_NULL_FATAL(zb[i]);
+        CU_ASSERT_EQUAL(zb[i]->owner, zbuf_budget_id(b));
+    }
+    errno = 0;
+    CU_ASSERT_PTR_NULL(zbuf_alloc_from(b, 1000));
+    CU_ASSERT_EQUAL(errno, ENOBUFS);
+    CU_ASSERT_EQUAL(zbuf_charge(other, b), -ENOBUFS);
+    CU_ASSERT_EQUAL(other->owner, zbuf_budget_id(zbuf_budget_app(pool)));
+    CU_ASSERT_EQUAL(zbuf_budget_used(b), 8192);
+    CU_ASSERT_EQUAL(zbuf_budget_destroy(b), -EBUSY);
+    zbuf_free(zb[0]);
+    CU_ASSERT_EQUAL(zbuf_budget_used(b), 6144);
+    CU_ASSERT_EQUAL(zbuf_charge(other, b), 0);
+    CU_ASSERT_EQUAL(zbuf_budget_used(zbuf_budget_app(pool)), 0);
+    zbuf_free(other);
+    CU_ASSERT_EQUAL(zbuf_budget_used(b), 6144);
+    zbuf_free_bulk(zb + 1, 3);
+    struct zbuf_budget_stat st[4];
+    CU_ASSERT_EQUAL(zbuf_budget_stats(pool, st, 4), 2);
+    CU_ASSERT_STRING_EQUAL(st[1].name, "conn");
+    CU_ASSERT_EQUAL(st[1].high_water, 8192);
+    CU_ASSERT_EQUAL(st[1].failures, 2);
+    CU_ASSERT_EQUAL(zbuf_budget_destroy(b), 0);
+    CU_ASSERT_EQUAL(zbuf_budget_stats(pool, st, 1), 1);
+    CU_ASSERT_EQUAL(zbuf_pool_destroy(pool), 0);
+}
+
+static void a_minimum_is_there_whatever_the_others_do(void)
+{
+    struct zbuf_pool *pool = pool_of(4 * MIB);
+    struct zbuf_budget *ctrl = zbuf_budget_create(pool, "ctrl", 16 * 2048, 0);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(ctrl);
+    errno = 0;
+    CU_ASSERT_PTR_NULL(zbuf_budget_create(pool, "too much", 4 * MIB, 0));
+    CU_ASSERT_EQUAL(errno, ENOBUFS);
+    static struct zbuf *flood[4096];
+    unsigned n = zbuf_alloc_bulk(zbuf_budget_app(pool), 1000, flood, 4096);
+    CU_ASSERT_PTR_NULL(zbuf_alloc(pool, 1000));
+    struct zbuf *zb[16];
+    CU_ASSERT_EQUAL(zbuf_alloc_bulk(ctrl, 1000, zb, 16), 16);
+    CU_ASSERT_PTR_NULL(zbuf_alloc_from(ctrl, 1000));
+    zbuf_free_bulk(zb, 16);
+    CU_ASSERT_PTR_NULL(zbuf_alloc(pool, 1000));
+    zbuf_free_bulk(flood, n);
+    CU_ASSERT_EQUAL(zbuf_budget_destroy(ctrl), 0);
+    CU_ASSERT_EQUAL(zbuf_pool_destroy(pool), 0);
+}
+
+static void the_headroom_has_one_user_until_tx_done(void)
+{
+    struct zbuf_pool *pool = pool_of(2 * MIB);
+    struct zbuf *zb = zbuf_alloc(pool, 1000);
+    CU_ASSERT_TRUE(zbuf_headroom_claim(zb));
+    CU_ASSERT_FALSE(zbuf_headroom_claim(zb));
+    zbuf_ref(zb);
+    zbuf_ref(zb);
+    zbuf_tx_done(pool, zb->data); /* payload only: the claim stays */
+    CU_ASSERT_EQUAL(zbuf_refcount(zb), 2);
+    CU_ASSERT_FALSE(zbuf_headroom_claim(zb));
+    zbuf_tx_done(pool, zb->data - 54);
+    CU_ASSERT_EQUAL(zbuf_refcount(zb), 1);
+    CU_ASSERT_TRUE(zbuf_headroom_claim(zb));
+    zbuf_free(zb);
+    zb = zbuf_alloc(pool, 1000); /* a new life begins unclaimed */
+    CU_ASSERT_TRUE(zbuf_headroom_claim(zb));
+    zbuf_free(zb);
+    CU_ASSERT_EQUAL(zbuf_pool_destroy(pool), 0);
+}
+
+/* ---- misuse: each case in a child, whose last words are read */
+
+static char words[4096];
+
+static bool aborts(void (*fn)(void))
+{
+    int fd[2];
+    if (pipe(fd) != 0)
+        return false;
+    fflush(NULL);
+    pid_t pid = fork();
+    if (pid == 0) {
+        setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
+        dup2(fd[1], STDERR_FILENO);
+        fn();
+        _exit(0);
+    }
+    close(fd[1]);
+    size_t n = 0;
+    for (ssize_t r; n < sizeof words - 1 && (r = read(fd[0], words + n, sizeof words - 1 - n)) > 0;)
+        n += (size_t)r;
+    words[n] = 0;
+    close(fd[0]);
+    int status = 0;
+    waitpid(pid, &status, 0);
+    return WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT;
+}
+
+static void free_twice(void)
+{
+    struct zbuf *zb = zbuf_alloc(zbuf_pool_create(NULL), 3000);
+    zbuf_free(zb);
+    zbuf_free(zb);
+}
+static void ref_freed(void)
+{
+    struct zbuf *zb = zbuf_alloc(zbuf_pool_create(NULL), 3000);
+    zbuf_free(zb);
+    zbuf_ref(zb);
+}
+static void free_foreign(void)
+{
+    zbuf_pool_create(NULL);
+    static struct zbuf foreign;
+    foreign.refcount = 1;
+    zbuf_free(&foreign);
+}
+static void free_interior(void)
+{
+    struct zbuf *zb = zbuf_alloc(zbuf_pool_create(NULL), 3000);
+    zbuf_free((struct zbuf *)(void *)(zb->data));
+}
+static void overflow(void)
+{
+    struct zbuf *zb = zbuf_alloc(zbuf_pool_create(NULL), 3000);
+    zb->refcount = UINT32_MAX;
+    zbuf_ref(zb);
+}
+static void tx_done_dead(void)
+{
+    struct zbuf_pool *pool = zbuf_pool_create(NULL);
+    struct zbuf *zb = zbuf_alloc(pool, 3000);
+    zbuf_free(zb);
+    zbuf_tx_done(pool, (uint8_t *)zb + ZBUF_OVERHEAD);
+}
+static void tx_done_foreign(void)
+{
+    int local;
+    zbuf_tx_done(zbuf_pool_create(NULL), &local);
+}
+
+static void misuse_aborts_and_says_what_it_knows(void)
+{
+    CU_ASSERT_TRUE(aborts(free_twice));
+    CU_ASSERT_PTR_NOT_NULL(strstr(words, "double free"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(words, "4096 bytes"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(words, "(app)"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(words, "generation 1"));
+    CU_ASSERT_TRUE(aborts(ref_freed));
+    CU_ASSERT_TRUE(aborts(free_foreign));
+    CU_ASSERT_PTR_NOT_NULL(strstr(words, "not a zbuf"));
+    CU_ASSERT_TRUE(aborts(free_interior));
+    CU_ASSERT_PTR_NOT_NULL(strstr(words, "not a zbuf"));
+    CU_ASSERT_TRUE(aborts(overflow));
+    CU_ASSERT_PTR_NOT_NULL(strstr(words, "overflow"));
+    CU_ASSERT_TRUE(aborts(tx_done_dead));
+    CU_ASSERT_TRUE(aborts(tx_done_foreign));
+}
+
+static void leak_then_destroy(void)
+{
+    struct zbuf_pool *pool = zbuf_pool_create(NULL);
+    struct zbuf_budget *b = zbuf_budget_create(pool, "leaky", 0, 0);
+    struct zbuf *zb = zbuf_alloc_from(b, 3000);
+    if (zbuf_pool_destroy(pool) != -EBUSY)
+        return;
+    memset(zb->data, 1, 3000); /* still mapped */
+    zbuf_free(zb);
+    if (zbuf_pool_destroy(pool) == 0)
+        abort();
+}
+
+static void destroy_names_who_still_holds(void)
+{
+    CU_ASSERT_TRUE(aborts(leak_then_destroy));
+    CU_ASSERT_PTR_NOT_NULL(strstr(words, "leaky"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(words, "4096"));
+}
+
+CHECK_MAIN("zbuf", CHECK(the_region_is_aligned_and_rounded_up), CHECK(defaults_and_bad_sizes),
+           CHECK(each_size_gets_the_best_fitting_class),
+           CHECK(a_frame_of_1460_fits_2k_with_its_headers), CHECK(any_address_leads_to_its_segment),
+           CHECK(the_last_reference_frees),
+           CHECK(exhaustion_is_enobufs_and_every_segment_is_distinct),
+           CHECK(falls_upward_when_the_class_cannot_grow), CHECK(a_ceiling_holds),
+           CHECK(a_minimum_is_there_whatever_the_others_do),
+           CHECK(the_headroom_has_one_user_until_tx_done),
+           CHECK(misuse_aborts_and_says_what_it_knows), CHECK(destroy_names_who_still_holds))
