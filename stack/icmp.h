@@ -12,9 +12,15 @@ struct pkt;
 #define ICMP_UNREACH_PORT     3u
 #define ICMP_UNREACH_NEEDFRAG 4u
 
-/* A token bucket for what we send: replies and errors have one each. */
+/* A token bucket for what we send: replies and errors have one each. Counted in ticks. */
+#define ICMP_TICK_NS     100000ull
+#define ICMP_ECHO_TICKS  1u    /* 10,000 echo replies a second */
+#define ICMP_ECHO_BURST  1000u /* replies */
+#define ICMP_ERROR_TICKS 10u   /* 1,000 errors a second */
+#define ICMP_ERROR_BURST 50u   /* errors */
+
 struct icmp {
-    uint32_t echo_tokens, error_tokens;
+    uint32_t echo_tokens, error_tokens; /* ticks */
     uint64_t refilled_ns;
 };
 

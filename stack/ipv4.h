@@ -2,6 +2,7 @@
 #ifndef IPV4_H
 #define IPV4_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct zest;
