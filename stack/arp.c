@@ -122,7 +122,7 @@ static struct arp_entry *make(struct zest *z, uint32_t ip_be, bool wanted)
     }
     if (!victim)
         return NULL;
-    if (victim->state == ARP_REACHABLE || victim->state == ARP_STALE)
+    if (victim->used_ns != 0)
         z->arp.gen++; /* copies of it would never be refreshed again */
     assert(victim->queued == 0);
     *victim = (struct arp_entry){.ip_be = ip_be};
@@ -140,6 +140,13 @@ static void ask(struct zest *z, struct arp_entry *e)
     send_request(z, e, e->state == ARP_STALE ? e->mac : broadcast);
     e->tries++;
     arm(z, e, ARP_RETRY_NS);
+}
+
+static void start_asking(struct zest *z, struct arp_entry *e)
+{
+    e->state = ARP_INCOMPLETE;
+    e->tries = 0;
+    ask(z, e);
 }
 
 static void become(struct zest *z, struct arp_entry *e, enum arp_state state, uint64_t for_ns)
@@ -169,7 +176,7 @@ static void learn(struct zest *z, struct arp_entry *e, const uint8_t mac[6], boo
         become(z, e, ARP_REACHABLE, ARP_REACHABLE_NS);
     else
         become(z, e, ARP_STALE, ARP_STALE_NS);
-    if (moved)
+    if (moved && e->used_ns != 0)
         z->arp.gen++;
     for (uint32_t i = 0; i < e->queued; i++)
         send_frame(z, e, e->queue[i]);
@@ -248,8 +255,7 @@ static struct arp_entry *lookup(struct zest *z, uint32_t ip_be)
             e = make(z, ip_be, true);
         if (!e)
             return NULL;
-        become(z, e, ARP_INCOMPLETE, 0);
-        ask(z, e);
+        start_asking(z, e);
     } else if (e->state == ARP_STALE && e->tries == 0) {
         ask(z, e);
     }
@@ -314,8 +320,7 @@ static void entry_due(struct zest *z, struct arp_entry *e)
         } else if (e->tries < ARP_TRIES) {
             ask(z, e);
         } else {
-            become(z, e, ARP_INCOMPLETE, 0);
-            ask(z, e);
+            start_asking(z, e);
             z->arp.gen++;
         }
         break;
