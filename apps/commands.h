@@ -1,0 +1,9 @@
+/* commands.h - the subcommands of zest(1). Each parses its own argv (argv[0] is its name) and
+ * returns an exit code. */
+#ifndef APPS_COMMANDS_H
+#define APPS_COMMANDS_H
+
+int cmd_echo(int argc, char **argv);
+int cmd_perf(int argc, char **argv);
+
+#endif

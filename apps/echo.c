@@ -1,0 +1,313 @@
+/* echo.c - zest echo: sends back what it receives (RFC 862), from the memory it arrived in.
+ *
+ * zest_read() lends views into the received segments; zest_write() is given those very addresses,
+ * so the stack takes its own reference on each segment and the view can be released as soon as all
+ * of it was accepted. Releasing opens the receive window, and writing stops when the send buffer is
+ * full: a client that does not read its echo thus stops being read from, and holds at most the
+ * two buffers' worth of memory.
+ *
+ * When the client has closed its direction and everything is on its way back, ours is closed too;
+ * the connection is forgotten when the stack says that both are done. */
+#include "commands.h"
+#include "host.h"
+#include "say.h"
+
+#include <errno.h>
+#include <ev.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ECHO_VIEWS 32    /* borrowed from a connection at a time */
+#define RETRY_S    0.005 /* after running out of memory */
+
+struct echo_conn {
+    zest_handle handle;
+    struct echo_conn *next, **link; /* list of all, to give views back at the end */
+    /* views[first .. count) are lent to us; the first has `done` bytes written already. */
+    struct zest_view views[ECHO_VIEWS];
+    unsigned first, count;
+    uint32_t done;
+    bool eof, shut;
+    bool starved; /* out of memory: no event will come, the timer tries again */
+};
+
+struct echo_server {
+    struct host host;
+    struct echo_conn *conns;
+    zest_handle listener;
+    uint64_t accepted, bytes, resets;
+    unsigned open;
+    ev_timer report, retry;
+    uint64_t reported_bytes, reported_ns;
+};
+
+struct echo_options {
+    struct host_options host;
+    uint16_t port;
+    uint64_t interval_ns;
+};
+
+/* ---- one connection */
+
+static void forget(struct echo_server *s, struct echo_conn *c)
+{
+    if (c->first < c->count)
+        zest_release(s->host.z, c->handle, c->views + c->first, c->count - c->first);
+    *c->link = c->next;
+    if (c->next)
+        c->next->link = c->link;
+    s->open--;
+    free(c);
+}
+
+/* Writes what is borrowed. 0 when all of it was taken, -EAGAIN when the send buffer is full. */
+static int write_views(struct echo_server *s, struct echo_conn *c)
+{
+    unsigned released = c->first;
+    int rc = 0;
+    while (c->first < c->count) {
+        const struct zest_view *v = &c->views[c->first];
+        ssize_t n = zest_write(s->host.z, c->handle, v->addr + c->done, v->len - c->done);
+        if (n < 0) {
+            rc = (int)n;
+            break;
+        }
+        s->bytes += (uint64_t)n;
+        c->done += (uint32_t)n;
+        if (c->done < v->len) { /* a partial write: the rest when EV_WRITABLE comes */
+            rc = -EAGAIN;
+            break;
+        }
+        c->done = 0;
+        c->first++;
+    }
+    if (c->first > released)
+        zest_release(s->host.z, c->handle, c->views + released, c->first - released);
+    if (c->first == c->count)
+        c->first = c->count = 0;
+    return rc;
+}
+
+/* Moves bytes until there are none to read or no room to write. 0, -EAGAIN, or why it is over. */
+static int pump(struct echo_server *s, struct echo_conn *c)
+{
+    for (;;) {
+        int rc = write_views(s, c);
+        if (rc < 0)
+            return rc;
+        if (c->eof)
+            break;
+        int n = zest_read(s->host.z, c->handle, c->views, ECHO_VIEWS);
+        if (n < 0)
+            return n;
+        if (n == 0)
+            c->eof = true;
+        c->count = (unsigned)n;
+    }
+    if (!c->shut) {
+        c->shut = true;
+        return zest_shutdown(s->host.z, c->handle);
+    }
+    return 0;
+}
+
+/* The connection cannot go on for a reason of ours; the peer is told with a RST. */
+static void give_up(struct echo_server *s, struct echo_conn *c, int rc)
+{
+    if (rc != -EBADF)
+        zest_abort(s->host.z, c->handle);
+    s->resets++;
+    forget(s, c);
+}
+
+static void serve(struct echo_server *s, struct echo_conn *c)
+{
+    int rc = pump(s, c);
+    c->starved = rc == -ENOBUFS;
+    if (c->starved && !ev_is_active(&s->retry))
+        ev_timer_again(s->host.loop, &s->retry);
+    /* ECONNRESET and the like: EV_ERROR and EV_CLOSED are on their way and say the same. */
+    if (rc == -EBADF || rc == -EFAULT || rc == -EINVAL)
+        give_up(s, c, rc);
+}
+
+static void accept_all(struct echo_server *s)
+{
+    zest_handle h;
+    while (zest_accept(s->host.z, s->listener, &h, NULL) == 0) {
+        struct echo_conn *c = calloc(1, sizeof *c);
+        if (!c) {
+            zest_abort(s->host.z, h);
+            continue;
+        }
+        c->handle = h;
+        c->next = s->conns;
+        c->link = &s->conns;
+        if (c->next)
+            c->next->link = &c->next;
+        s->conns = c;
+        s->accepted++;
+        s->open++;
+        zest_set_user(s->host.z, h, c);
+        /* What arrived before zest_set_user() was announced without a name: look now. */
+        serve(s, c);
+    }
+}
+
+static void on_event(void *ctx, struct zest *z, const struct zest_event *ev, unsigned n)
+{
+    struct echo_server *s = ctx;
+    (void)z;
+    for (unsigned i = 0; i < n; i++) {
+        if (ev[i].handle == s->listener) {
+            accept_all(s);
+            continue;
+        }
+        struct echo_conn *c = ev[i].user;
+        if (!c)
+            continue; /* not accepted yet: accept_all() will look */
+        if (ev[i].events & ZEST_EV_ERROR)
+            s->resets++;
+        if (ev[i].events & (ZEST_EV_CLOSED | ZEST_EV_ERROR)) {
+            if (!(ev[i].events & ZEST_EV_CLOSED))
+                zest_close(s->host.z, c->handle);
+            forget(s, c);
+        } else {
+            serve(s, c);
+        }
+    }
+}
+
+/* ---- the server */
+
+/* Runs while a connection is starved only. */
+static void on_retry(struct ev_loop *loop, ev_timer *w, int revents)
+{
+    struct echo_server *s = w->data;
+    (void)revents;
+    ev_timer_stop(loop, w);
+    for (struct echo_conn *c = s->conns, *next; c; c = next) {
+        next = c->next;
+        if (!c->starved)
+            continue;
+        serve(s, c); /* starts the timer again if that was in vain */
+    }
+    netif_loop_wake(s->host.nl);
+}
+
+static void on_report(struct ev_loop *loop, ev_timer *w, int revents)
+{
+    struct echo_server *s = w->data;
+    (void)loop;
+    (void)revents;
+    uint64_t now = netif_now();
+    double gbit_s = 8.0 * (double)(s->bytes - s->reported_bytes) / (double)(now - s->reported_ns);
+    char bytes[SAY_BYTES], used[SAY_BYTES], size[SAY_BYTES];
+    say("%u open, %" PRIu64 " accepted, %s echoed, %.2f Gbit/s; pool %s of %s", s->open,
+        s->accepted, say_bytes(bytes, s->bytes), gbit_s, say_bytes(used, host_pool_used(&s->host)),
+        say_bytes(size, zbuf_pool_size(s->host.pool)));
+    s->reported_bytes = s->bytes;
+    s->reported_ns = now;
+}
+
+static int start_server(struct echo_server *s, const struct echo_options *o)
+{
+    struct zest_addr local = {.port = o->port};
+    int rc = zest_listen(s->host.z, &local, 1024, &s->listener);
+    if (rc < 0) {
+        say(rc == -EADDRINUSE ? "port %u is taken; give another with -p" : "cannot listen on %u",
+            o->port);
+        return rc;
+    }
+    rc = host_start(&s->host, on_event, s);
+    if (rc < 0)
+        return rc;
+    ev_timer_init(&s->report, on_report, (double)o->interval_ns / 1e9,
+                  (double)o->interval_ns / 1e9);
+    s->report.data = s;
+    ev_timer_init(&s->retry, on_retry, 0, RETRY_S);
+    s->retry.data = s;
+    s->reported_ns = netif_now();
+    if (o->interval_ns)
+        ev_timer_start(s->host.loop, &s->report);
+    host_describe(&s->host);
+    say("ready on port %u", o->port);
+    return 0;
+}
+
+/* Clients still there get a RST, not silence. */
+static void end_server(struct echo_server *s)
+{
+    while (s->conns)
+        give_up(s, s->conns, 0);
+    zest_close(s->host.z, s->listener);
+    host_flush(&s->host);
+    ev_timer_stop(s->host.loop, &s->report);
+    ev_timer_stop(s->host.loop, &s->retry);
+}
+
+/* ---- the command */
+
+static const struct opt echo_opts[] = {
+    OPT_HEAD("Echo:"),
+    {'p', "port", "N", "TCP port to listen on (default: 7)"},
+    {'i', "interval", "SECONDS", "say every so often what was done (default: never)"},
+    OPT_END,
+};
+
+static void take(void *ctx, int key, const char *name, const char *arg)
+{
+    struct echo_options *o = ctx;
+    if (host_option(&o->host, key, name, arg))
+        return;
+    switch (key) {
+    case 'p':
+        o->port = (uint16_t)opt_number(name, arg, 1, 65535);
+        break;
+    case 'i':
+        o->interval_ns = opt_seconds_ns(name, arg, 0.01, 86400);
+        break;
+    default:
+        break;
+    }
+}
+
+static const struct opt_command echo_command = {
+    .name = "zest echo",
+    .about =
+        "Usage: zest echo LINK --ip A.B.C.D/N [OPTION]...\n"
+        "An echo server that copies nothing: it writes back the very addresses that it read.\n",
+    .tables = {echo_opts, host_opts},
+    .epilogue = "Examples:\n"
+                "  zest echo -I eth1 --ip 192.168.1.50/24\n"
+                "  zest echo --tap zest0 --ip 10.0.0.2/24 --host-ip 10.0.0.1/24\n"
+                "  then, from a neighbour (or, with --tap, this host):  socat - TCP:10.0.0.2:7\n",
+    .take = take,
+};
+
+int cmd_echo(int argc, char **argv)
+{
+    struct echo_options o = {.port = 7};
+    host_options_init(&o.host);
+    opt_parse(&echo_command, argc, argv, &o);
+    host_options_check(&o.host);
+
+    struct echo_server s = {0};
+    struct ev_loop *loop = ev_default_loop(0);
+    if (host_open(&s.host, &o.host, loop) < 0)
+        return EXIT_FAILED;
+    int code = EXIT_FAILED;
+    if (start_server(&s, &o) == 0) {
+        host_run(loop);
+        struct zest_stats st;
+        zest_stats(s.host.z, &st);
+        end_server(&s);
+        say("%" PRIu64 " connections, %" PRIu64 " ended in an error, %" PRIu64
+            " bytes echoed, %" PRIu64 " bytes copied",
+            s.accepted, s.resets, s.bytes, st.tx_copied_bytes);
+        code = EXIT_OK;
+    }
+    int leak = host_close(&s.host);
+    return code == EXIT_OK ? leak : code;
+}

@@ -1,0 +1,325 @@
+/* host.c - start-up and take-down of a pool, a link, a stack and a loop. See host.h. */
+#include "host.h"
+
+#include "say.h"
+
+#include <errno.h>
+#include <ev.h>
+#include <inttypes.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+/* ---- opening */
+
+static int open_pool(struct host *h, const struct host_options *o)
+{
+    struct zbuf_pool_config cfg = {.size = o->pool_size, .no_huge = o->no_huge};
+    h->pool = zbuf_pool_create(&cfg);
+    if (h->pool)
+        return 0;
+    int err = errno;
+    char size[SAY_BYTES];
+    say("cannot get %s of memory for the pool: %s; try a smaller --pool", say_bytes(size, cfg.size),
+        strerror(err));
+    return -err;
+}
+
+static int open_xdp(struct host *h, const struct host_options *o, struct netif_error *err)
+{
+    struct netif_xdp_config cfg = {
+        .pool = h->pool,
+        .ifname = o->ifname,
+        .queue = o->queue,
+        .ip = o->ip,
+        .rx_ring = o->ring,
+        .tx_ring = o->ring,
+        .gather = o->gather == HOST_GATHER_ALWAYS,
+    };
+    switch (o->mode) {
+    case HOST_MODE_AUTO:
+        break;
+    case HOST_MODE_NATIVE:
+        cfg.attach = NETIF_XDP_NATIVE;
+        break;
+    case HOST_MODE_GENERIC:
+        cfg.attach = NETIF_XDP_GENERIC;
+        break;
+    case HOST_MODE_ZC:
+        cfg.attach = NETIF_XDP_NATIVE; /* generic XDP is never zero-copy */
+        cfg.copy = NETIF_XDP_ZERO_COPY;
+        break;
+    case HOST_MODE_COPY:
+        cfg.copy = NETIF_XDP_COPY;
+        break;
+    }
+    return netif_open_xdp(&cfg, &h->nif, err);
+}
+
+static int open_link(struct host *h, const struct host_options *o)
+{
+    struct netif_error err = {""};
+    int rc;
+    if (o->ifname) {
+        rc = open_xdp(h, o, &err);
+    } else {
+        struct netif_tap_config cfg = {
+            .pool = h->pool, .ifname = o->tap, .mtu = o->mtu, .host_cidr = o->host_cidr};
+        rc = netif_open_tap(&cfg, &h->nif, &err);
+    }
+    if (rc < 0)
+        say("%s", err.text[0] ? err.text : strerror(-rc));
+    return rc;
+}
+
+/* Everything that the link decides, and one secret. */
+static int open_stack(struct host *h, const struct host_options *o, const struct zest_addr *ip,
+                      uint8_t prefix_len)
+{
+    const struct netif_caps *caps = netif_caps(h->nif);
+    bool gather =
+        o->gather == HOST_GATHER_ALWAYS || (o->gather == HOST_GATHER_AUTO && caps->gather_cheap);
+    if (o->gather == HOST_GATHER_ALWAYS && !caps->gather) {
+        say("--gather always: %s (%s, %s) takes one descriptor a frame only; leave --gather out, "
+            "or write payload that lies at the front of its zbuf",
+            caps->name, caps->kind, caps->mode);
+        return -EOPNOTSUPP;
+    }
+    struct zest_config cfg = {
+        .pool = h->pool,
+        .ip = *ip,
+        .prefix_len = prefix_len,
+        .gateway = o->gateway,
+        .mtu = caps->mtu,
+        .gather = gather && caps->gather ? ZEST_GATHER_ALWAYS : ZEST_GATHER_NEVER,
+        .gather_max = caps->gather_max,
+        .tx_csum_offload = caps->tx_csum,
+        .rx_csum_trusted = caps->rx_csum,
+        .max_conns = o->max_conns,
+        .snd_buf = o->snd_buf,
+        .rcv_buf = o->rcv_buf,
+    };
+    memcpy(cfg.mac, caps->mac, sizeof cfg.mac);
+    if (getrandom(cfg.secret, sizeof cfg.secret, 0) != (ssize_t)sizeof cfg.secret) {
+        say("no random bytes from the kernel: %s", strerror(errno));
+        return -EIO;
+    }
+    size_t size = zest_size(&cfg);
+    if (size == 0) {
+        say("the stack refuses these settings: MTU %u, %u connections", cfg.mtu, cfg.max_conns);
+        return -EINVAL;
+    }
+    h->mem = aligned_alloc(64, (size + 63) & ~(size_t)63);
+    if (!h->mem) {
+        say("no memory for %u connections; try a smaller --conns", cfg.max_conns);
+        return -ENOMEM;
+    }
+    int rc = zest_init(h->mem, &cfg, &h->z);
+    if (rc < 0) {
+        say("the stack did not start: %s%s", strerror(-rc),
+            rc == -ENOBUFS ? "; try a larger --pool" : "");
+        free(h->mem);
+        h->mem = NULL;
+    }
+    return rc;
+}
+
+static void pin(const struct host_options *o)
+{
+    if (o->core < 0)
+        return;
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    CPU_SET((size_t)o->core, &set);
+    if (sched_setaffinity(0, sizeof set, &set) < 0)
+        say("--affinity: core %d: %s; running on any", o->core, strerror(errno));
+}
+
+int host_open(struct host *h, const struct host_options *o, struct ev_loop *loop)
+{
+    *h = (struct host){.opt = o, .loop = loop};
+    pin(o);
+    int rc = open_pool(h, o);
+    if (rc == 0)
+        rc = open_link(h, o);
+    if (rc == 0)
+        rc = open_stack(h, o, &o->ip, o->prefix_len);
+    if (rc < 0)
+        host_close(h);
+    return rc;
+}
+
+int host_open_pair(struct host h[2], const struct host_options *o, struct ev_loop *loop)
+{
+    h[0] = h[1] = (struct host){.opt = o, .loop = loop};
+    pin(o);
+    int rc = open_pool(&h[0], o);
+    if (rc < 0)
+        return rc;
+    h[1].pool = h[0].pool;
+
+    struct netif_mem_config cfg = {
+        .pool = {h[0].pool, h[0].pool}, .mtu = o->mtu, .gather = o->gather == HOST_GATHER_ALWAYS};
+    struct netif *ends[2];
+    struct netif_error err = {""};
+    rc = netif_open_mem_pair(&cfg, ends, &err);
+    if (rc < 0) {
+        say("%s", err.text[0] ? err.text : strerror(-rc));
+    } else {
+        for (unsigned i = 0; i < 2; i++)
+            h[i].nif = ends[i];
+        for (unsigned i = 0; i < 2 && rc == 0; i++) {
+            struct zest_addr ip;
+            zest_addr_parse(&ip, i == 0 ? "10.0.0.1" : "10.0.0.2", 0);
+            rc = open_stack(&h[i], o, &ip, 24);
+        }
+    }
+    if (rc < 0)
+        host_close_pair(h);
+    return rc;
+}
+
+int host_start(struct host *h, host_event_fn *on_event, void *ctx)
+{
+    struct netif_loop_config cfg = {.loop = h->loop,
+                                    .nif = h->nif,
+                                    .z = h->z,
+                                    .spin = h->opt->spin,
+                                    .on_event = on_event,
+                                    .ctx = ctx};
+    int rc = netif_loop_start(&cfg, &h->nl);
+    if (rc < 0)
+        say("the event loop did not start: %s", strerror(-rc));
+    return rc;
+}
+
+/* ---- running */
+
+static void on_signal(struct ev_loop *loop, ev_signal *w, int revents)
+{
+    (void)revents;
+    /* Whoever asks twice does not want to wait for an orderly end. */
+    signal(w->signum, SIG_DFL);
+    *(bool *)w->data = true;
+    ev_break(loop, EVBREAK_ALL);
+}
+
+bool host_run(struct ev_loop *loop)
+{
+    bool signalled = false;
+    ev_signal sigint, sigterm;
+    ev_signal_init(&sigint, on_signal, SIGINT);
+    ev_signal_init(&sigterm, on_signal, SIGTERM);
+    sigint.data = sigterm.data = &signalled;
+    signal(SIGPIPE, SIG_IGN);
+    ev_signal_start(loop, &sigint);
+    ev_signal_start(loop, &sigterm);
+    /* The watchers alone must not keep the loop going. */
+    ev_unref(loop);
+    ev_unref(loop);
+    ev_run(loop, 0);
+    ev_ref(loop);
+    ev_ref(loop);
+    ev_signal_stop(loop, &sigint);
+    ev_signal_stop(loop, &sigterm);
+    return signalled;
+}
+
+/* ---- closing */
+
+void host_flush(struct host *h)
+{
+    if (!h->nl)
+        return;
+    for (unsigned turn = 0; turn < 4; turn++) {
+        netif_loop_wake(h->nl);
+        ev_run(h->loop, EVRUN_NOWAIT);
+    }
+}
+
+static void print_counters(const struct host *h)
+{
+    struct zest_stats st;
+    zest_stats(h->z, &st);
+#define PRINT(name, what)                                                                          \
+    if (st.name)                                                                                   \
+        fprintf(stderr, "  %-24s %12" PRIu64 "  %s\n", #name, st.name, what);
+    ZEST_COUNTERS(PRINT)
+#undef PRINT
+    struct netif_stats ls;
+    netif_get_stats(h->nif, &ls);
+    fprintf(stderr,
+            "  link: rx %" PRIu64 " frames, dropped %" PRIu64 " (no memory %" PRIu64
+            "); tx %" PRIu64 " frames, invalid %" PRIu64 ", kicks %" PRIu64 "\n",
+            ls.rx_frames, ls.rx_dropped, ls.rx_no_memory, ls.tx_frames, ls.tx_invalid, ls.tx_kicks);
+}
+
+/* All but the pool, which a pair shares. */
+static void close_upper(struct host *h)
+{
+    if (h->z && h->opt->counters)
+        print_counters(h);
+    if (h->nl)
+        netif_loop_stop(h->nl);
+    if (h->z)
+        zest_fini(h->z);
+    if (h->nif)
+        netif_close(h->nif);
+    free(h->mem);
+    h->nl = NULL;
+    h->z = NULL;
+    h->nif = NULL;
+    h->mem = NULL;
+}
+
+static int close_pool(struct zbuf_pool *pool)
+{
+    struct zbuf_pool_stat st;
+    zbuf_pool_stat(pool, &st);
+    if (st.live)
+        say("%" PRIu64 " segments were not given back", st.live);
+    return zbuf_pool_destroy(pool) < 0 || st.live ? EXIT_FAILED : EXIT_OK;
+}
+
+int host_close(struct host *h)
+{
+    close_upper(h);
+    int rc = h->pool ? close_pool(h->pool) : EXIT_OK;
+    h->pool = NULL;
+    return rc;
+}
+
+int host_close_pair(struct host h[2])
+{
+    close_upper(&h[0]);
+    close_upper(&h[1]);
+    int rc = h[0].pool ? close_pool(h[0].pool) : EXIT_OK;
+    h[0].pool = h[1].pool = NULL;
+    return rc;
+}
+
+/* ---- telling */
+
+void host_describe(const struct host *h)
+{
+    static const char *const pages[] = {"ordinary pages", "transparent huge pages",
+                                        "2 MiB huge pages", "1 GiB huge pages"};
+    const struct netif_caps *c = netif_caps(h->nif);
+    char ip[ZEST_ADDR_TEXT] = "", size[SAY_BYTES];
+    if (h->opt->have_ip)
+        zest_addr_text(&h->opt->ip, ip);
+    bool xdp = strcmp(c->kind, "xdp") == 0;
+    say("%s%s%s%s%s%s%s, MTU %u, pool %s (%s)", ip, *ip ? " on " : "", c->name,
+        *c->name ? ", " : "", xdp ? "AF_XDP" : c->kind, xdp ? " " : "", xdp ? c->mode : "", c->mtu,
+        say_bytes(size, zbuf_pool_size(h->pool)), pages[zbuf_pool_pages(h->pool)]);
+}
+
+size_t host_pool_used(const struct host *h)
+{
+    struct zbuf_pool_stat st;
+    zbuf_pool_stat(h->pool, &st);
+    return st.used;
+}

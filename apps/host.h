@@ -1,0 +1,93 @@
+/* host.h - what every subcommand needs before it can do its own work: a pool, a link, a stack and a
+ * loop, made from the same options, and taken down again so that nothing is left behind.
+ *
+ *     struct host_options o;
+ *     host_options_init(&o);            then host_option() for each option, host_options_check()
+ *     host_open(&h, &o, loop)           says what went wrong, if something did
+ *     host_start(&h, on_event, ctx)
+ *     host_run(loop)                    until SIGINT, SIGTERM or ev_break()
+ *     host_close(&h)                    EXIT_FAILED if a segment did not come home
+ *
+ * One thread, one loop; several hosts may share it (a pair over a link in memory does). */
+#ifndef APPS_HOST_H
+#define APPS_HOST_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "../netif/netif.h"
+#include "opts.h"
+
+struct ev_loop;
+
+enum host_mode {
+    HOST_MODE_AUTO,
+    HOST_MODE_NATIVE,
+    HOST_MODE_GENERIC,
+    HOST_MODE_ZC,
+    HOST_MODE_COPY
+};
+enum host_gather { HOST_GATHER_AUTO, HOST_GATHER_ALWAYS, HOST_GATHER_NEVER };
+
+struct host_options {
+    const char *ifname; /* AF_XDP, or */
+    const char *tap;    /* TAP, or */
+    bool mem;           /* a pair in memory */
+    uint32_t queue;
+    struct zest_addr ip;
+    uint8_t prefix_len;
+    bool have_ip;
+    struct zest_addr gateway;
+    const char *host_cidr; /* for the kernel's side of a TAP interface */
+    uint16_t mtu;
+    enum host_mode mode;
+    enum host_gather gather;
+    uint32_t ring;
+    uint64_t pool_size;
+    bool no_huge;
+    uint32_t snd_buf, rcv_buf;
+    uint32_t max_conns;
+    bool spin;
+    int core; /* -1 = any */
+    bool counters;
+};
+
+/* The options' table for opt_parse(), and who takes them. mem says whether the command offers it.
+ */
+extern const struct opt host_opts[];
+void host_options_init(struct host_options *o);
+bool host_option(struct host_options *o, int key, const char *name, const char *arg);
+/* Ends the program with a sentence if they make no sense together. */
+void host_options_check(const struct host_options *o);
+
+struct host {
+    const struct host_options *opt;
+    struct ev_loop *loop;
+    struct zbuf_pool *pool;
+    struct netif *nif;
+    void *mem;
+    struct zest *z;
+    struct netif_loop *nl;
+};
+
+typedef void host_event_fn(void *ctx, struct zest *z, const struct zest_event *ev, unsigned n);
+
+/* 0, or -errno after saying why. */
+int host_open(struct host *h, const struct host_options *o, struct ev_loop *loop);
+/* Two hosts, a.b.c.1 and a.b.c.2 of o->ip's subnet, over a cable in memory and one pool. */
+int host_open_pair(struct host h[2], const struct host_options *o, struct ev_loop *loop);
+int host_start(struct host *h, host_event_fn *on_event, void *ctx);
+/* SIGINT and SIGTERM end it; a second one, at once. True if a signal ended it. */
+bool host_run(struct ev_loop *loop);
+/* Gives the link a last chance to send what the stack still has. */
+void host_flush(struct host *h);
+/* Takes everything down. EXIT_OK, or EXIT_FAILED if memory was not given back (which is said). */
+int host_close(struct host *h);
+int host_close_pair(struct host h[2]);
+
+/* "z0: AF_XDP, native, copy; MTU 1500; ..." on standard error. */
+void host_describe(const struct host *h);
+/* What the application held is given back before host_close(); what the pool holds, in bytes. */
+size_t host_pool_used(const struct host *h);
+
+#endif

@@ -1,0 +1,191 @@
+/* host_opts.c - the options that choose and tune a link and a stack. */
+#include "host.h"
+
+#include "say.h"
+
+#include <arpa/inet.h>
+#include <ifaddrs.h>
+#include <netinet/in.h>
+#include <string.h>
+
+enum {
+    O_QUEUE = OPT_LONG + 100, /* clear of the subcommands' own */
+    O_TAP,
+    O_IP,
+    O_GATEWAY,
+    O_HOST_IP,
+    O_MTU,
+    O_MODE,
+    O_GATHER,
+    O_RING,
+    O_POOL,
+    O_NO_HUGE,
+    O_SND_BUF,
+    O_RCV_BUF,
+    O_CONNS,
+    O_SPIN,
+    O_COUNTERS
+};
+
+const struct opt host_opts[] = {
+    OPT_HEAD("Link (one of them):"),
+    {'I', "interface", "IF", "AF_XDP on this network interface (root)"},
+    {O_TAP, "tap", "NAME", "a TAP interface of this name, made if there is none"},
+    OPT_HEAD("Address:"),
+    {O_IP, "ip", "A.B.C.D/N",
+     "the stack's own address and subnet; one that no host uses, this one's kernel included"},
+    {O_GATEWAY, "gateway", "A.B.C.D", "router for everything beyond the subnet (default: none)"},
+    {O_HOST_IP, "host-ip", "A.B.C.D/N",
+     "address to give to the kernel's side of the TAP interface (default: leave it alone)"},
+    OPT_HEAD("Tuning:"),
+    {O_MODE, "mode", "M",
+     "AF_XDP: auto, native, generic, zero-copy or copy (default: auto, the best that the driver "
+     "can do)"},
+    {O_QUEUE, "queue", "N", "AF_XDP: the interface's receive queue (default: 0)"},
+    {O_RING, "ring", "N", "AF_XDP: descriptors in each ring, a power of two (default: 2048)"},
+    {O_GATHER, "gather", "G",
+     "send payload from where it lies, as several descriptors a frame: auto (where the link does "
+     "it cheaply), always, or never (copy it behind its headers; counted)"},
+    {O_MTU, "mtu", "N", "largest IP packet of a TAP or memory link (default: 1500)"},
+    {O_POOL, "pool", "SIZE", "memory for all packets, sent and received (default: 64M)"},
+    {O_NO_HUGE, "no-huge", NULL, "do not ask for huge pages"},
+    {O_SND_BUF, "snd-buf", "SIZE", "most bytes that a connection queues (default: 1M)"},
+    {O_RCV_BUF, "rcv-buf", "SIZE", "largest receive window of a connection (default: 1M)"},
+    {O_CONNS, "conns", "N", "most connections at a time (default: 4096)"},
+    {O_SPIN, "spin", NULL, "poll without ever sleeping: lowest latency, a whole core"},
+    {'A', "affinity", "CORE", "run on this core only"},
+    {O_COUNTERS, "counters", NULL, "at the end, print every counter that is not zero"},
+    OPT_END,
+};
+
+void host_options_init(struct host_options *o)
+{
+    memset(o, 0, sizeof *o);
+    o->pool_size = 64ull << 20;
+    o->max_conns = 4096;
+    o->core = -1;
+}
+
+bool host_option(struct host_options *o, int key, const char *name, const char *arg)
+{
+    static const char *const modes[] = {"auto", "native", "generic", "zero-copy", "copy", NULL};
+    static const char *const gathers[] = {"auto", "always", "never", NULL};
+    switch (key) {
+    case 'I':
+        o->ifname = arg;
+        return true;
+    case O_TAP:
+        o->tap = arg;
+        return true;
+    case O_IP:
+        o->ip = opt_cidr(name, arg, &o->prefix_len);
+        o->have_ip = true;
+        return true;
+    case O_GATEWAY:
+        o->gateway = opt_addr(name, arg);
+        return true;
+    case O_HOST_IP: {
+        uint8_t ignored;
+        opt_cidr(name, arg, &ignored);
+        o->host_cidr = arg;
+        return true;
+    }
+    case O_MTU:
+        o->mtu = (uint16_t)opt_number(name, arg, 576, 65535);
+        return true;
+    case O_MODE:
+        o->mode = (enum host_mode)opt_word(name, arg, modes);
+        return true;
+    case O_QUEUE:
+        o->queue = (uint32_t)opt_number(name, arg, 0, 4095);
+        return true;
+    case O_RING:
+        o->ring = (uint32_t)opt_number(name, arg, 64, 65536);
+        if (o->ring & (o->ring - 1))
+            say_usage("--%s: %s is not a power of two", name, arg);
+        return true;
+    case O_GATHER:
+        o->gather = (enum host_gather)opt_word(name, arg, gathers);
+        return true;
+    case O_POOL:
+        o->pool_size = opt_size(name, arg, 8ull << 20, 64ull << 30);
+        return true;
+    case O_NO_HUGE:
+        o->no_huge = true;
+        return true;
+    case O_SND_BUF:
+        o->snd_buf = (uint32_t)opt_size(name, arg, 4096, 1u << 30);
+        return true;
+    case O_RCV_BUF:
+        o->rcv_buf = (uint32_t)opt_size(name, arg, 4096, 1u << 30);
+        return true;
+    case O_CONNS:
+        o->max_conns = (uint32_t)opt_number(name, arg, 1, 1u << 20);
+        return true;
+    case O_SPIN:
+        o->spin = true;
+        return true;
+    case 'A':
+        o->core = (int)opt_number(name, arg, 0, 4095);
+        return true;
+    case O_COUNTERS:
+        o->counters = true;
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* The kernel would answer for that address as well, and one of the two would reset the other's
+ * connections. Returns the interface that has it, or NULL. */
+static const char *kernel_owns(const struct zest_addr *ip, char name[64])
+{
+    struct ifaddrs *list;
+    if (getifaddrs(&list) < 0)
+        return NULL;
+    const char *found = NULL;
+    for (const struct ifaddrs *i = list; i && !found; i = i->ifa_next) {
+        if (!i->ifa_addr || i->ifa_addr->sa_family != AF_INET)
+            continue;
+        struct sockaddr_in in;
+        memcpy(&in, i->ifa_addr, sizeof in);
+        if (memcmp(&in.sin_addr, &ip->ip[12], 4) == 0) {
+            strncpy(name, i->ifa_name, 63);
+            name[63] = '\0';
+            found = name;
+        }
+    }
+    freeifaddrs(list);
+    return found;
+}
+
+void host_options_check(const struct host_options *o)
+{
+    int links = (o->ifname != NULL) + (o->tap != NULL) + o->mem;
+    if (links == 0)
+        say_usage("which link? Give one of\n"
+                  "    -I IF --ip A.B.C.D/N        AF_XDP on interface IF, as root\n"
+                  "    --tap NAME --ip A.B.C.D/N   a TAP interface");
+    if (links > 1)
+        say_usage("more than one link given: choose between %s%s%s", o->ifname ? "-I " : "",
+                  o->tap ? "--tap " : "", o->mem ? "--mem" : "");
+    if (!o->mem && !o->have_ip)
+        say_usage("which address is the stack to have? Give --ip A.B.C.D/N, one that is free in "
+                  "the subnet of %s",
+                  o->ifname ? o->ifname : o->tap);
+    if (o->host_cidr && !o->tap)
+        say_usage("--host-ip is for --tap: other links have no kernel's side of their own");
+    if (o->mtu && o->ifname)
+        say_usage("--mtu is for --tap and --mem: AF_XDP takes that of %s (set it with 'ip link "
+                  "set %s mtu %u')",
+                  o->ifname, o->ifname, o->mtu);
+    if (o->mode != HOST_MODE_AUTO && !o->ifname)
+        say_usage("--mode is for AF_XDP (-I)");
+    char name[64];
+    if (o->have_ip && !o->mem && kernel_owns(&o->ip, name)) {
+        char text[ZEST_ADDR_TEXT];
+        say_usage("--ip: %s is already this host's own (on %s): give the stack another address of "
+                  "that subnet",
+                  zest_addr_text(&o->ip, text), name);
+    }
+}

@@ -1,0 +1,278 @@
+/* perf_end.c - one end of a test: keeps its streams, ends them by time, adds them up.
+ *
+ * The timer runs while there are streams only: a server that waits uses no CPU. */
+#include "perf.h"
+
+#include "say.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+
+#define TICK_S   0.01           /* how exactly a test by time ends */
+#define STALL_NS 10000000000ull /* a client whose test does not move for so long gives up */
+
+static double cpu_seconds(void)
+{
+    struct rusage u;
+    getrusage(RUSAGE_SELF, &u);
+    return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
+           (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
+}
+
+static void stop_loop(struct perf_end *e)
+{
+    e->stop_loop = true;
+    ev_break(e->loop, EVBREAK_ALL);
+}
+
+/* ---- sessions (server) */
+
+static void session_join(struct perf_end *e, struct perf_conn *c)
+{
+    struct perf_session *s = e->sessions;
+    while (s && s->id != c->s.plan.session)
+        s = s->next;
+    if (!s) {
+        s = calloc(1, sizeof *s);
+        if (!s)
+            return; /* served all the same, only not reported */
+        s->id = c->s.plan.session;
+        s->plan = c->s.plan;
+        s->next = e->sessions;
+        e->sessions = s;
+    }
+    s->open++;
+    c->session = s;
+}
+
+static void session_remove(struct perf_end *e, struct perf_session *s)
+{
+    struct perf_session **at = &e->sessions;
+    while (*at != s)
+        at = &(*at)->next;
+    *at = s->next;
+    free(s);
+}
+
+static void session_leave(struct perf_end *e, struct perf_conn *c, int rc)
+{
+    struct perf_session *s = c->session;
+    if (!s)
+        return;
+    uint64_t took_ns = c->s.rx_last_ns - c->s.start_ns;
+    s->open--;
+    s->ended++;
+    s->broken += rc < 0;
+    s->rx_bytes += c->s.rx_bytes;
+    s->tx_bytes += c->s.tx_bytes;
+    s->bad_bytes += c->s.bad_bytes;
+    s->longest_ns = took_ns > s->longest_ns ? took_ns : s->longest_ns;
+    /* A client that went away leaves streams that will never be opened. */
+    if (s->open || (s->ended < s->plan.streams && rc == 0))
+        return;
+    perf_report_session(e, s);
+    session_remove(e, s);
+    if (e->opt->one_off)
+        stop_loop(e);
+}
+
+/* ---- the client's sums */
+
+static void client_sum(struct perf_end *e, struct perf_conn *c)
+{
+    struct perf_stream *s = &c->s;
+    struct perf_result now = {0};
+    s->wire->counters(s, &now);
+    uint64_t took_ns = s->rx_last_ns - s->start_ns;
+    e->rx_ns = took_ns > e->rx_ns ? took_ns : e->rx_ns;
+    e->total.rx_bytes += s->rx_bytes;
+    e->total.tx_bytes += s->tx_bytes;
+    e->total.bad_bytes += s->bad_bytes;
+    e->total.retransmits += now.retransmits - s->before.retransmits;
+    e->total.copied_bytes = now.copied_bytes; /* the whole stack's */
+    e->total.zest = now.zest;
+    e->rr_count += s->rr_count;
+    e->peer.rx_bytes += s->peer.rx_bytes;
+    e->peer.tx_bytes += s->peer.tx_bytes;
+    e->peer.bad_bytes += s->peer.bad_bytes;
+    e->peer.retransmits += s->peer.retransmits;
+    e->peer.rx_ns = s->peer.rx_ns > e->peer.rx_ns ? s->peer.rx_ns : e->peer.rx_ns;
+    if (s->peer.copied_bytes > e->peer.copied_bytes)
+        e->peer.copied_bytes = s->peer.copied_bytes;
+    e->peer.zest = s->peer.zest;
+}
+
+static void client_finish(struct perf_end *e)
+{
+    e->end_ns = netif_now();
+    e->cpu_s = cpu_seconds() - e->cpu_s;
+    stop_loop(e);
+}
+
+static void client_stream_over(struct perf_end *e, struct perf_conn *c, int rc)
+{
+    client_sum(e, c);
+    if (rc < 0 && e->error == 0)
+        e->error = rc;
+    e->ended++;
+    if (e->ended == e->plan.streams || rc < 0)
+        client_finish(e);
+}
+
+/* ---- timers */
+
+/* Has anything moved lately? */
+static void watch_progress(struct perf_end *e, uint64_t now_ns)
+{
+    uint64_t moved = e->ended;
+    for (const struct perf_conn *c = e->conns; c; c = c->next)
+        moved += c->s.tx_bytes + c->s.rx_bytes + (c->s.state != PERF_HELLO);
+    if (moved != e->progress) {
+        e->progress = moved;
+        e->progress_ns = now_ns;
+    } else if (now_ns - e->progress_ns > STALL_NS && e->error == 0) {
+        e->error = -ETIMEDOUT;
+        client_finish(e);
+    }
+}
+
+static void on_tick(struct ev_loop *loop, ev_timer *w, int revents)
+{
+    struct perf_end *e = w->data;
+    (void)revents;
+    uint64_t now_ns = netif_now();
+    for (struct perf_conn *c = e->conns, *next; c; c = next) {
+        next = c->next;
+        e->transport->poll(c, now_ns);
+    }
+    if (!e->server)
+        watch_progress(e, now_ns);
+    if (!e->conns) {
+        ev_timer_stop(loop, w);
+        e->ticking = false;
+    }
+}
+
+static void on_report(struct ev_loop *loop, ev_timer *w, int revents)
+{
+    (void)loop;
+    (void)revents;
+    perf_report_interval(w->data, netif_now());
+}
+
+/* ---- for the transports */
+
+void perf_end_add(struct perf_end *e, struct perf_conn *c)
+{
+    c->end = e;
+    c->next = e->conns;
+    c->link = &e->conns;
+    if (c->next)
+        c->next->link = &c->next;
+    e->conns = c;
+    if (!e->ticking) {
+        e->ticking = true;
+        e->progress_ns = netif_now();
+        ev_timer_init(&e->tick, on_tick, TICK_S, TICK_S);
+        e->tick.data = e;
+        ev_timer_start(e->loop, &e->tick);
+    }
+}
+
+bool perf_conn_over(struct perf_conn *c, int rc)
+{
+    if (c->end->server && !c->session && c->s.state != PERF_HELLO)
+        session_join(c->end, c);
+    return rc < 0 || c->s.state == PERF_DONE;
+}
+
+void perf_end_remove(struct perf_conn *c, int rc)
+{
+    *c->link = c->next;
+    if (c->next)
+        c->next->link = c->link;
+    if (c->end->server)
+        session_leave(c->end, c, rc);
+    else
+        client_stream_over(c->end, c, rc);
+}
+
+/* ---- for perf.c */
+
+static void start_reports(struct perf_end *e)
+{
+    double every = (double)e->opt->interval_ns / 1e9;
+    ev_timer_init(&e->report, on_report, every, every);
+    e->report.data = e;
+    e->reported_ns = netif_now();
+    if (e->opt->interval_ns)
+        ev_timer_start(e->loop, &e->report);
+}
+
+int perf_end_serve(struct perf_end *e)
+{
+    e->server = true;
+    int rc = e->transport->listen(e);
+    if (rc == 0)
+        start_reports(e);
+    return rc;
+}
+
+static int make_plan(struct perf_end *e)
+{
+    const struct perf_options *o = e->opt;
+    e->plan = (struct perf_plan){
+        .mode = o->mode,
+        .verify = o->verify,
+        .duration_ns = o->duration_ns,
+        .length = o->length,
+        .streams = o->streams,
+    };
+    if (getrandom(&e->plan.session, sizeof e->plan.session, 0) < 0)
+        return -errno;
+    return 0;
+}
+
+int perf_end_run_client(struct perf_end *e)
+{
+    int rc = make_plan(e);
+    e->hist = calloc(1, sizeof *e->hist);
+    if (rc == 0 && !e->hist)
+        rc = -ENOMEM;
+    if (rc < 0)
+        return rc;
+    e->start_ns = netif_now();
+    e->cpu_s = cpu_seconds();
+    unsigned n = e->plan.streams;
+    for (unsigned i = 0; i < n; i++) {
+        e->plan.stream = (uint16_t)i;
+        /* The first ones take what is left over. */
+        e->plan.amount = e->opt->amount / n + (i < e->opt->amount % n);
+        if (e->opt->amount && e->plan.amount == 0)
+            e->plan.amount = 1;
+        rc = e->transport->connect(e);
+        if (rc < 0)
+            return rc;
+        e->started++;
+    }
+    start_reports(e);
+    return 0;
+}
+
+void perf_end_close(struct perf_end *e)
+{
+    if (!e->server && e->end_ns == 0) { /* interrupted: count what there is */
+        for (struct perf_conn *c = e->conns; c; c = c->next)
+            client_sum(e, c);
+        e->end_ns = netif_now();
+        e->cpu_s = cpu_seconds() - e->cpu_s;
+    }
+    ev_timer_stop(e->loop, &e->tick);
+    ev_timer_stop(e->loop, &e->report);
+    e->transport->close(e);
+    while (e->sessions)
+        session_remove(e, e->sessions);
+}

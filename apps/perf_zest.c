@@ -1,0 +1,308 @@
+/* perf_zest.c - zest perf over zest's own connections.
+ *
+ * The sender writes zbufs in the headroom layout: each holds the payload of one full segment right
+ * behind its headroom, so every frame leaves as one descriptor that begins with headers written in
+ * front of the payload, and nothing is copied on any link. A new zbuf is allocated when the send
+ * buffer has room, and our own reference is dropped as soon as all of it was written: the stack's
+ * reference then frees it when the peer has acknowledged it. With -l the zbufs are that large
+ * instead, and what the stack does with the parts that have no headroom is up to --gather. */
+#include "perf.h"
+
+#include "say.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define VIEWS 32 /* borrowed at a time */
+
+struct zconn {
+    struct perf_conn c; /* first */
+    zest_handle handle;
+    struct zbuf *zb; /* being written; wrote bytes of zb->len have been taken */
+    uint32_t wrote;
+    uint32_t mss;
+};
+
+struct zside {
+    zest_handle listener;
+};
+
+static struct zconn *zconn_of(struct perf_stream *s)
+{
+    return (struct zconn *)(void *)s; /* c.s is its first member */
+}
+static struct zest *stack_of(const struct zconn *k)
+{
+    return k->c.end->host->z;
+}
+
+/* ---- the wire */
+
+static ssize_t z_send_copy(struct perf_stream *s, const void *from, size_t len)
+{
+    struct zconn *k = zconn_of(s);
+    ssize_t n = zest_write_copy(stack_of(k), k->handle, from, len);
+    return n == -ENOBUFS ? -EAGAIN : n; /* the tick tries again */
+}
+
+/* A zbuf with the next bytes of the stream. NULL when the pool is empty. */
+static struct zbuf *next_zbuf(struct zconn *k, uint64_t max)
+{
+    const struct perf_stream *s = &k->c.s;
+    uint64_t len = s->plan.length ? s->plan.length : k->mss;
+    len = len < max ? len : max;
+    struct zbuf *zb = zbuf_alloc(k->c.end->host->pool, (size_t)len);
+    if (!zb)
+        return NULL;
+    zb->len = (uint32_t)len;
+    if (s->plan.verify)
+        perf_pattern_fill(zb->data, zb->len, s->tx_bytes);
+    return zb;
+}
+
+static ssize_t z_send_payload(struct perf_stream *s, uint64_t max)
+{
+    struct zconn *k = zconn_of(s);
+    if (!k->zb) {
+        k->zb = next_zbuf(k, max);
+        k->wrote = 0;
+        if (!k->zb)
+            return -EAGAIN; /* the tick tries again */
+    }
+    ssize_t n = zest_write(stack_of(k), k->handle, k->zb->data + k->wrote, k->zb->len - k->wrote);
+    if (n < 0)
+        return n == -ENOBUFS ? -EAGAIN : n;
+    k->wrote += (uint32_t)n;
+    if (k->wrote == k->zb->len) {
+        zbuf_free(k->zb);
+        k->zb = NULL;
+    }
+    return n;
+}
+
+static int z_shutdown(struct perf_stream *s)
+{
+    struct zconn *k = zconn_of(s);
+    return zest_shutdown(stack_of(k), k->handle);
+}
+
+static void z_counters(struct perf_stream *s, struct perf_result *r)
+{
+    struct zconn *k = zconn_of(s);
+    struct zest_stats st;
+    zest_stats(stack_of(k), &st);
+    r->copied_bytes = st.tx_copied_bytes;
+    r->retransmits = st.tcp_retransmits;
+    r->zest = true;
+}
+
+static const struct perf_wire wire = {
+    .send_copy = z_send_copy,
+    .send_payload = z_send_payload,
+    .shutdown = z_shutdown,
+    .counters = z_counters,
+};
+
+/* ---- a connection's life */
+
+static void set_options(struct perf_end *e, zest_handle h, bool rr)
+{
+    if (rr || e->opt->nodelay)
+        zest_set_option(e->host->z, h, ZEST_OPT_NODELAY, 1);
+}
+
+static struct zconn *new_conn(struct perf_end *e, zest_handle h)
+{
+    struct zconn *k = calloc(1, sizeof *k);
+    if (!k)
+        return NULL;
+    k->handle = h;
+    perf_end_add(e, &k->c);
+    zest_set_user(e->host->z, h, k);
+    return k;
+}
+
+/* Closes it in order if it ended well, and with a RST if not. gone: the stack has let go of it. */
+static void end_conn(struct zconn *k, int rc, bool gone)
+{
+    struct zest *z = stack_of(k);
+    perf_end_remove(&k->c, rc);
+    if (k->zb)
+        zbuf_free(k->zb);
+    if (!gone)
+        rc < 0 ? zest_abort(z, k->handle) : zest_close(z, k->handle);
+    free(k);
+}
+
+static void learn_mss(struct zconn *k)
+{
+    struct zest_conn_info info;
+    if (zest_conn_info(stack_of(k), k->handle, &info) == 0 && info.mss)
+        k->mss = info.mss;
+    else if (k->mss == 0)
+        k->mss = 536;
+}
+
+/* Reads everything there is. 0 or -errno. */
+static int read_all(struct zconn *k, uint64_t now_ns)
+{
+    struct zest *z = stack_of(k);
+    struct zest_view v[VIEWS];
+    while (!k->c.s.rx_eof) {
+        int n = zest_read(z, k->handle, v, VIEWS);
+        if (n == -EAGAIN)
+            return 0;
+        if (n < 0)
+            return n;
+        if (n == 0)
+            return perf_stream_eof(&k->c.s, now_ns);
+        int rc = 0;
+        for (int i = 0; i < n && rc == 0; i++)
+            rc = perf_stream_input(&k->c.s, now_ns, v[i].addr, v[i].len);
+        zest_release(z, k->handle, v, (unsigned)n);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+/* Everything that can be done now. True if that ended the connection: k is gone. */
+static bool work(struct zconn *k, uint64_t now_ns)
+{
+    learn_mss(k);
+    bool was_hello = k->c.s.state == PERF_HELLO;
+    int rc = read_all(k, now_ns);
+    if (was_hello && k->c.s.state != PERF_HELLO)
+        set_options(k->c.end, k->handle, k->c.s.plan.mode == PERF_RR);
+    if (rc == 0)
+        rc = perf_stream_push(&k->c.s, now_ns);
+    if (!perf_conn_over(&k->c, rc))
+        return false;
+    end_conn(k, rc, rc == -EBADF);
+    return true;
+}
+
+static void z_poll(struct perf_conn *c, uint64_t now_ns)
+{
+    work((struct zconn *)(void *)c, now_ns);
+}
+
+static void accept_all(struct perf_end *e, uint64_t now_ns)
+{
+    const struct zside *side = e->impl;
+    zest_handle h;
+    while (zest_accept(e->host->z, side->listener, &h, NULL) == 0) {
+        struct zconn *k = new_conn(e, h);
+        if (!k) {
+            zest_abort(e->host->z, h);
+            continue;
+        }
+        perf_stream_init_server(&k->c.s, &wire);
+        work(k, now_ns);
+    }
+}
+
+static void handle_event(struct zconn *k, const struct zest_event *ev, uint64_t now_ns)
+{
+    if (ev->events & ZEST_EV_ERROR) {
+        end_conn(k, ev->error ? -ev->error : -EIO, ev->events & ZEST_EV_CLOSED);
+        return;
+    }
+    if (ev->events & ZEST_EV_CONNECTED) {
+        learn_mss(k);
+        set_options(k->c.end, k->handle, k->c.s.plan.mode == PERF_RR);
+        int rc = perf_stream_start(&k->c.s, now_ns);
+        if (perf_conn_over(&k->c, rc)) {
+            end_conn(k, rc, false);
+            return;
+        }
+    }
+    /* Closed, and the result was not among what could still be read: it ended too early. */
+    if (!work(k, now_ns) && ev->events & ZEST_EV_CLOSED)
+        end_conn(k, -EPROTO, true);
+}
+
+static void on_event(void *ctx, struct zest *z, const struct zest_event *ev, unsigned n)
+{
+    struct perf_end *e = ctx;
+    const struct zside *side = e->impl;
+    uint64_t now_ns = netif_now();
+    (void)z;
+    for (unsigned i = 0; i < n; i++) {
+        if (side->listener && ev[i].handle == side->listener)
+            accept_all(e, now_ns);
+        else if (ev[i].user)
+            handle_event(ev[i].user, &ev[i], now_ns);
+    }
+}
+
+/* ---- the transport */
+
+static int start(struct perf_end *e)
+{
+    if (e->impl)
+        return 0;
+    e->impl = calloc(1, sizeof(struct zside));
+    if (!e->impl)
+        return -ENOMEM;
+    return host_start(e->host, on_event, e);
+}
+
+static int z_listen(struct perf_end *e)
+{
+    int rc = start(e);
+    if (rc < 0)
+        return rc;
+    struct zside *side = e->impl;
+    struct zest_addr local = {.port = e->opt->port};
+    return zest_listen(e->host->z, &local, PERF_STREAMS, &side->listener);
+}
+
+static int z_connect(struct perf_end *e)
+{
+    int rc = start(e);
+    if (rc < 0)
+        return rc;
+    zest_handle h;
+    rc = zest_connect(e->host->z, &e->opt->peer_addr, NULL, &h);
+    if (rc < 0)
+        return rc;
+    struct zconn *k = new_conn(e, h);
+    if (!k) {
+        zest_abort(e->host->z, h);
+        return -ENOMEM;
+    }
+    perf_stream_init_client(&k->c.s, &wire, &e->plan, e->hist);
+    netif_loop_wake(e->host->nl);
+    return 0;
+}
+
+static void z_close(struct perf_end *e)
+{
+    struct zside *side = e->impl;
+    if (!side)
+        return;
+    while (e->conns) {
+        struct zconn *k = (struct zconn *)(void *)e->conns;
+        *k->c.link = k->c.next;
+        if (k->c.next)
+            k->c.next->link = k->c.link;
+        if (k->zb)
+            zbuf_free(k->zb);
+        zest_abort(e->host->z, k->handle);
+        free(k);
+    }
+    if (side->listener)
+        zest_close(e->host->z, side->listener);
+    host_flush(e->host);
+    free(side);
+    e->impl = NULL;
+}
+
+const struct perf_transport perf_over_zest = {
+    .listen = z_listen,
+    .connect = z_connect,
+    .poll = z_poll,
+    .close = z_close,
+};
