@@ -28,13 +28,30 @@ static inline uint64_t load64(const uint8_t *p)
 static inline __attribute__((always_inline)) uint64_t tail(uint64_t sum, uint8_t *dst,
                                                            const uint8_t *p, size_t len)
 {
-    if (dst)
-        memcpy(dst, p, len);
-    for (; len >= 8; p += 8, len -= 8)
-        sum = cksum_plus(sum, load64(p));
-    if (len > 0) {
-        uint64_t last = 0; /* zero padding, in wire order on either endianness */
-        memcpy(&last, p, len);
+    /* In fixed sizes: a memcpy of variable length would be a call, and cost more than all this. */
+#define STEP(type)                                                                                 \
+    do {                                                                                           \
+        type v;                                                                                    \
+        memcpy(&v, p, sizeof v);                                                                   \
+        if (dst) {                                                                                 \
+            memcpy(dst, &v, sizeof v);                                                             \
+            dst += sizeof v;                                                                       \
+        }                                                                                          \
+        sum = cksum_plus(sum, v);                                                                  \
+        p += sizeof v;                                                                             \
+    } while (0)
+    for (; len >= 8; len -= 8)
+        STEP(uint64_t);
+    if (len & 4)
+        STEP(uint32_t);
+    if (len & 2)
+        STEP(uint16_t);
+#undef STEP
+    if (len & 1) { /* zero padding, in wire order on either endianness */
+        uint16_t last = 0;
+        memcpy(&last, p, 1);
+        if (dst)
+            *dst = *p;
         sum = cksum_plus(sum, last);
     }
     return sum;
