@@ -1,7 +1,10 @@
 # zest. `make help` lists the targets. The first thing that each of them does is to see that the tools and
 # libraries it needs are there (scripts/setup), so a bare Debian 12 can start with `make demo` or `make check`.
 
-CC      ?= gcc
+# Make knows a CC of its own, "cc": ours unless someone said otherwise.
+ifeq ($(origin CC),default)
+CC      := gcc
+endif
 CLANG   ?= clang
 SAN     ?=
 # One build tree for each compiler and sanitizer set.
@@ -26,20 +29,29 @@ APPS_SRC  := $(call src,apps)
 BENCH_SRC := $(call src,bench)
 BPF_SRC   := $(wildcard netif/*.bpf.c)
 UNIT_SRC  := $(wildcard tests/unit/*_test.c)
+# Likewise programs that print a closing line; what else they need, they include.
+SIM_SRC   := $(wildcard tests/sim/*_test.c)
+SCRIPT_SRC := $(wildcard tests/script/*_test.c)
+FUZZ_SRC  := $(wildcard tests/fuzz/*_fuzz.c)
+EX_SRC    := $(call src,examples)
 SYS_SRC   := $(call src,tests/system)
 
 LIBS      := $(BUILD)/libnetif.a $(BUILD)/libstack.a $(BUILD)/libzbuf.a
 UNIT_BIN  := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(UNIT_SRC))
 BENCH_BIN := $(patsubst bench/%.c,$(BUILD)/bench/%,$(BENCH_SRC))
 SYS_BIN   := $(patsubst tests/system/%.c,$(BUILD)/system/%,$(SYS_SRC))
+SIM_BIN   := $(patsubst tests/%.c,$(BUILD)/%,$(SIM_SRC))
+SCRIPT_BIN := $(patsubst tests/%.c,$(BUILD)/%,$(SCRIPT_SRC))
+FUZZ_BIN  := $(patsubst tests/%.c,$(BUILD)/%,$(FUZZ_SRC))
+EX_BIN    := $(patsubst %.c,$(BUILD)/%,$(EX_SRC))
 BPF_OBJ   := $(patsubst %.c,$(BUILD)/%.o,$(BPF_SRC))
 
-.PHONY: all help setup demo check check-unit bench deps lint format clean
+.PHONY: all help setup demo check bench deps lint format clean unit-bins tests fuzzers fuzz-bins where where-fuzz
 .DELETE_ON_ERROR:
 .SECONDARY:
 
 all: setup ## build everything
-	@$(MAKE) --no-print-directory $(BUILD)/zest $(BUILD)/libzest.a $(SYS_BIN) $(BENCH_BIN)
+	@$(MAKE) --no-print-directory $(BUILD)/zest $(BUILD)/libzest.a $(SYS_BIN) $(EX_BIN) $(BENCH_BIN)
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -79,6 +91,9 @@ $(BUILD)/netif/%.bpf.o: netif/%.bpf.c
 	@mkdir -p $(@D)
 	$(CLANG) -O2 -g -target bpf -Wall -Werror -MMD -MP -I. $(if $(BPF_INC),-I/usr/include/$(BPF_INC)) -c $< -o $@
 
+$(BUILD)/netif/xdp_blob.o: CPPFLAGS += -DXDP_KERN_OBJECT='"$(BUILD)/netif/xdp_kern.bpf.o"'
+$(BUILD)/netif/xdp_blob.o: $(BUILD)/netif/xdp_kern.bpf.o
+
 $(BUILD)/libzbuf.a: $(call obj,$(ZBUF_SRC))
 $(BUILD)/libstack.a: $(call obj,$(STACK_SRC))
 $(BUILD)/libnetif.a: $(call obj,$(NETIF_SRC))
@@ -90,6 +105,11 @@ $(BUILD)/libzest.a: $(call obj,$(ZBUF_SRC) $(STACK_SRC) $(NETIF_SRC))
 
 $(BUILD)/zest: $(call obj,$(APPS_SRC)) $(LIBS)
 	$(CC) $(LDFLAGS) $^ $(LDLIBS) -o $@
+# The program's modules, for their unit tests.
+$(BUILD)/libapps.a: $(call obj,$(filter-out apps/main.c,$(APPS_SRC)))
+$(BUILD)/unit/apps_%: $(BUILD)/tests/unit/apps_%.o $(BUILD)/libapps.a $(LIBS)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) $^ -lcunit $(LDLIBS) -o $@
 $(BUILD)/unit/%: $(BUILD)/tests/unit/%.o $(LIBS)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) $^ -lcunit $(LDLIBS) -o $@
@@ -99,7 +119,33 @@ $(BUILD)/bench/%: $(BUILD)/bench/%.o $(LIBS)
 $(BUILD)/system/%: $(BUILD)/tests/system/%.o $(LIBS)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) $^ $(LDLIBS) -o $@
+$(BUILD)/sim/%: $(BUILD)/tests/sim/%.o $(LIBS)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) $^ -lcunit $(LDLIBS) -o $@
+$(BUILD)/script/%: $(BUILD)/tests/script/%.o $(LIBS)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) $^ -lcunit $(LDLIBS) -o $@
+$(BUILD)/fuzz/%: $(BUILD)/tests/fuzz/%.o $(LIBS)
+	@mkdir -p $(@D)
+	$(CC) -fsanitize=fuzzer $(LDFLAGS) $^ $(LDLIBS) -o $@
+# Examples are linked as a user's program would be, with the one archive.
+$(BUILD)/examples/%: $(BUILD)/examples/%.o $(BUILD)/libzest.a
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) $^ $(LDLIBS) -o $@
 
 unit-bins: $(UNIT_BIN)
+tests: $(BUILD)/zest $(LIBS) $(UNIT_BIN) $(SIM_BIN) $(SCRIPT_BIN) $(SYS_BIN) $(EX_BIN)
+
+# Fuzzers have a build tree of their own, in which everything is instrumented.
+FUZZ_CFG := CC=$(CLANG) SAN=address,undefined,fuzzer-no-link
+fuzz-bins: $(FUZZ_BIN)
+fuzzers:
+	@$(MAKE) --no-print-directory $(FUZZ_CFG) fuzz-bins
+
+# For scripts: where the things of this configuration are.
+where:
+	@echo $(BUILD)
+where-fuzz:
+	@$(MAKE) -s --no-print-directory $(FUZZ_CFG) where
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
