@@ -1,0 +1,86 @@
+/* link.c - the public functions, and what all kinds share. */
+#include "link.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <time.h>
+
+_Noreturn void link_bug(const char *cond, const char *file, int line)
+{
+    fprintf(stderr, "netif: bug: %s does not hold (%s:%d)\n", cond, file, line);
+    abort();
+}
+
+int link_error(struct netif_error *out, int err, const char *fmt, ...)
+{
+    if (out) {
+        va_list ap;
+        va_start(ap, fmt);
+        vsnprintf(out->text, sizeof out->text, fmt, ap);
+        va_end(ap);
+    }
+    return err;
+}
+
+int link_check(struct netif *nif)
+{
+    int err = 0;
+    socklen_t len = sizeof err;
+    if (nif->error == 0 && nif->fd >= 0 &&
+        getsockopt(nif->fd, SOL_SOCKET, SO_ERROR, &err, &len) == 0 && err != 0)
+        nif->error = -err;
+    return nif->error;
+}
+
+const struct netif_caps *netif_caps(const struct netif *nif)
+{
+    return &nif->caps;
+}
+
+unsigned netif_rx(struct netif *nif, struct zbuf **frames, unsigned max)
+{
+    return nif->ops->rx(nif, frames, max);
+}
+
+unsigned netif_tx_room(const struct netif *nif)
+{
+    return nif->ops->tx_room(nif);
+}
+
+void netif_tx(struct netif *nif, const struct zest_frame *frames, unsigned n)
+{
+    nif->ops->tx(nif, frames, n);
+}
+
+int netif_kick(struct netif *nif)
+{
+    return nif->ops->kick(nif);
+}
+
+int netif_fd(const struct netif *nif)
+{
+    return nif->fd;
+}
+
+void netif_get_stats(struct netif *nif, struct netif_stats *out)
+{
+    if (nif->ops->count)
+        nif->ops->count(nif);
+    *out = nif->stats;
+}
+
+void netif_close(struct netif *nif)
+{
+    if (nif)
+        nif->ops->close(nif);
+}
+
+uint64_t netif_now(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}

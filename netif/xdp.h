@@ -1,0 +1,94 @@
+/* xdp.h - the AF_XDP link, shared by xdp_open.c, xdp_prog.c and xdp_ring.c.
+ *
+ * The pool's region is the UMEM, in unaligned-chunk mode with chunks of one page. Addresses on the
+ * rings are offsets into the region:
+ *
+ *   fill ring        the front of a 4K segment. The kernel leaves UMEM headroom (where the
+ * segment's header survives) and XDP_PACKET_HEADROOM, and writes the frame after them. RX ring the
+ * same address, and in its upper 16 bits how far the frame is from it TX ring          any address
+ * in the region completion ring  that address again, when the kernel has finished with it
+ *
+ * What the kernel holds is also written down here (lent, in_flight), because a closed socket gives
+ * nothing back: the segments are freed from these lists then. */
+#ifndef NETIF_XDP_H
+#define NETIF_XDP_H
+
+#include <xdp/xsk.h>
+
+#include "link.h"
+
+/* Newer than the headers of Debian 12. */
+#ifndef XDP_USE_SG
+#define XDP_USE_SG (1 << 4) /* kernel 6.6 */
+#endif
+#ifndef XDP_PKT_CONTD
+#define XDP_PKT_CONTD (1 << 0) /* the frame goes on in the next descriptor */
+#endif
+#ifndef XDP_MAX_TX_SKB_BUDGET
+#define XDP_MAX_TX_SKB_BUDGET 9 /* kernel 6.17: frames that a send call moves in copy mode */
+#endif
+
+#define XDP_CHUNK    4096u
+#define XDP_HEADROOM 256u                                     /* the kernel's XDP_PACKET_HEADROOM */
+#define XDP_RX_ROOM  (XDP_CHUNK - ZBUF_HEADER - XDP_HEADROOM) /* largest frame in one segment */
+#define ETH_HEADER   14u
+#define XDP_RING_DEF 2048u
+#define XDP_RING_MIN 64u
+#define XDP_RING_MAX 32768u
+
+struct xdp_prog {
+    int map_fd, link_fd; /* the program stays attached as long as link_fd is open */
+    bool generic;
+};
+
+struct xdp {
+    struct netif nif;
+    struct xdp_prog prog;
+    struct xsk_umem *umem;
+    struct xsk_socket *xsk;
+    struct xsk_ring_prod fill, tx;
+    struct xsk_ring_cons comp, rx;
+    uint8_t *base; /* of the region */
+    size_t region_size;
+
+    /* Receiving. */
+    struct zbuf_budget *budget;
+    struct zbuf **lent;   /* [rx_ring]: segments that the kernel receives into */
+    uint32_t *lent_free;  /* [rx_ring]: a stack of unused indices of lent[] */
+    uint32_t n_lent_free; /* = how many segments the fill ring is short of */
+    uint32_t rx_ring;
+    bool rx_skip;         /* in the middle of a frame that spans several descriptors */
+    bool short_of_memory; /* the last refill ended early: the pool had none */
+    uint64_t empty_at;    /* the kernel's count of frames without a buffer when that began */
+    uint64_t rx_split;    /* frames dropped because they span several descriptors */
+
+    /* Sending. */
+    uint64_t *in_flight; /* [2 * tx_ring]: offset + 1 of each descriptor that the kernel holds */
+    uint32_t n_in_flight, next_put, next_find;
+    uint32_t tx_ring;
+    uint32_t tx_queued; /* descriptors put since the last submit */
+};
+
+static inline struct xdp *xdp_of(const struct netif *nif)
+{
+    return (struct xdp *)(uintptr_t)nif;
+}
+
+/* xdp_prog.c: 0 or -errno. A sentence in err, on failure. */
+int xdp_prog_attach(struct xdp_prog *p, const struct netif_xdp_config *cfg,
+                    const struct ifinfo *info, struct netif_error *err);
+int xdp_prog_add(const struct xdp_prog *p, uint32_t queue, int xsk_fd);
+void xdp_prog_detach(struct xdp_prog *p);
+
+/* xdp_ring.c */
+void xdp_refill(struct xdp *x);
+unsigned xdp_rx(struct netif *nif, struct zbuf **frames, unsigned max);
+unsigned xdp_tx_room(const struct netif *nif);
+void xdp_tx(struct netif *nif, const struct zest_frame *frames, unsigned n);
+int xdp_kick(struct netif *nif);
+unsigned xdp_in_flight(const struct netif *nif);
+void xdp_count(struct netif *nif);
+/* Frees what the kernel held. Only after the socket is closed. */
+void xdp_take_back(struct xdp *x);
+
+#endif

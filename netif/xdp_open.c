@@ -1,0 +1,304 @@
+/* xdp_open.c - making an AF_XDP link, and unmaking it.
+ *
+ * In this order: look at the interface, load and attach the program, register the region as UMEM,
+ * bind a socket to the queue with the best of what was asked for, fill the ring, and only then put
+ * the socket into the program's map, so that no frame is taken from the kernel before we can
+ * receive it. Closing goes the other way round and is also how a failed opening cleans up. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include <xdp/libxdp.h>
+
+#include "xdp.h"
+
+#define BUSY_TRIES     100 /* the kernel releases a queue some time after its socket was closed */
+#define BUSY_SLEEP_US  20000
+#define DRAIN_TRIES    50 /* frames still in the kernel when the link is closed */
+#define DRAIN_SLEEP_US 2000
+#define SNDBUF_BYTES   (64 << 20) /* copy mode takes its buffers out of this */
+#define HANDED_ON      512u       /* segments, beyond the ring, that the minimum allows for */
+
+static int say_nothing(enum libxdp_print_level level, const char *fmt, va_list ap)
+{
+    (void)level, (void)fmt, (void)ap;
+    return 0;
+}
+
+/* ---- closing ---- */
+
+static void drain(struct xdp *x)
+{
+    for (int i = 0; i < DRAIN_TRIES; i++) {
+        if (xdp_kick(&x->nif) != 0 || x->n_in_flight == 0)
+            return;
+        usleep(DRAIN_SLEEP_US);
+    }
+}
+
+static void xdp_close(struct netif *nif)
+{
+    struct xdp *x = xdp_of(nif);
+    xdp_prog_detach(&x->prog);
+    if (x->xsk) {
+        drain(x);
+        xsk_socket__delete(x->xsk);
+    }
+    if (x->umem)
+        xsk_umem__delete(x->umem);
+    xdp_take_back(x);
+    if (x->budget)
+        zbuf_budget_destroy(x->budget); /* -EBUSY: frames are still with the stack */
+    free(x->lent);
+    free(x->lent_free);
+    free(x->in_flight);
+    free(x);
+}
+
+static const struct netif_ops xdp_ops = {
+    .rx = xdp_rx,
+    .tx_room = xdp_tx_room,
+    .tx = xdp_tx,
+    .kick = xdp_kick,
+    .in_flight = xdp_in_flight,
+    .count = xdp_count,
+    .close = xdp_close,
+};
+
+/* ---- opening ---- */
+
+static bool ring_ok(uint32_t n)
+{
+    return n >= XDP_RING_MIN && n <= XDP_RING_MAX && (n & (n - 1)) == 0;
+}
+
+static int look(const struct netif_xdp_config *cfg, struct ifinfo *info, struct netif_error *err)
+{
+    static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
+    static const uint8_t none[4];
+    if (!cfg->pool || !cfg->ifname || memcmp(cfg->ip.ip, mapped, sizeof mapped) != 0 ||
+        memcmp(cfg->ip.ip + 12, none, sizeof none) == 0)
+        return link_error(err, -EINVAL,
+                          "AF_XDP: a pool, an interface and an IPv4 address are needed");
+    int rc = ifinfo_get(cfg->ifname, info);
+    if (rc == -ENODEV)
+        return link_error(err, rc, "%s: there is no such interface here (ip link shows which are)",
+                          cfg->ifname);
+    if (rc)
+        return link_error(err, rc, "%s: %s", cfg->ifname, strerror(-rc));
+    if (!info->up)
+        return link_error(err, -ENETDOWN, "%s is down: ip link set dev %s up", cfg->ifname,
+                          cfg->ifname);
+    if (info->queues && cfg->queue >= info->queues)
+        return link_error(err, -EINVAL,
+                          "%s has no queue %u: it has %u, counted from 0 (ethtool -l %s)",
+                          cfg->ifname, cfg->queue, info->queues, cfg->ifname);
+    if (info->queues > 1 && !cfg->quiet)
+        fprintf(
+            stderr,
+            "zest: %s has %u queues and this uses queue %u only; if its frames arrive on others: "
+            "ethtool -L %s combined 1 (or rx 1)\n",
+            cfg->ifname, info->queues, cfg->queue, cfg->ifname);
+    return 0;
+}
+
+static int register_umem(struct xdp *x, const struct netif_xdp_config *cfg, struct netif_error *err)
+{
+    const struct xsk_umem_config ucfg = {
+        .fill_size = x->rx_ring,
+        .comp_size = x->tx_ring,
+        .frame_size = XDP_CHUNK,
+        .frame_headroom = ZBUF_HEADER,
+        .flags = XDP_UMEM_UNALIGNED_CHUNK_FLAG,
+    };
+    size_t size = zbuf_pool_size(cfg->pool);
+    int rc = xsk_umem__create(&x->umem, x->base, size, &x->fill, &x->comp, &ucfg);
+    if (rc == -ENOBUFS || rc == -ENOMEM) { /* the pages are locked: RLIMIT_MEMLOCK */
+        struct rlimit lim = {RLIM_INFINITY, RLIM_INFINITY};
+        if (setrlimit(RLIMIT_MEMLOCK, &lim) < 0 && getrlimit(RLIMIT_MEMLOCK, &lim) == 0) {
+            lim.rlim_cur = lim.rlim_max;
+            setrlimit(RLIMIT_MEMLOCK, &lim);
+        }
+        rc = xsk_umem__create(&x->umem, x->base, size, &x->fill, &x->comp, &ucfg);
+    }
+    switch (rc) {
+    case 0:
+        return 0;
+    case -EPERM:
+    case -EACCES:
+        return link_error(err, -EPERM,
+                          "%s: AF_XDP sockets need root, or the capability cap_net_raw",
+                          cfg->ifname);
+    case -ENOBUFS:
+    case -ENOMEM:
+        return link_error(
+            err, rc,
+            "%s: the kernel may not lock the pool's %zu MiB: ulimit -l unlimited, or the "
+            "capability cap_ipc_lock",
+            cfg->ifname, size >> 20);
+    case -EAFNOSUPPORT:
+        return link_error(err, rc, "%s: this kernel has no AF_XDP (CONFIG_XDP_SOCKETS)",
+                          cfg->ifname);
+    default:
+        return link_error(err, rc, "%s: the kernel does not take the pool as UMEM: %s", cfg->ifname,
+                          strerror(-rc));
+    }
+}
+
+static int bind_once(struct xdp *x, const struct netif_xdp_config *cfg, unsigned flags)
+{
+    const struct xsk_socket_config scfg = {
+        .rx_size = x->rx_ring,
+        .tx_size = x->tx_ring,
+        .libxdp_flags = XSK_LIBXDP_FLAGS__INHIBIT_PROG_LOAD,
+        .bind_flags = (uint16_t)(XDP_USE_NEED_WAKEUP | flags),
+    };
+    int rc = -EBUSY;
+    for (int i = 0; i < BUSY_TRIES && rc == -EBUSY; i++) {
+        if (i > 0)
+            usleep(BUSY_SLEEP_US);
+        rc = xsk_socket__create(&x->xsk, cfg->ifname, cfg->queue, x->umem, &x->rx, &x->tx, &scfg);
+    }
+    return rc;
+}
+
+/* The best that was asked for and can be had: zero-copy before gather, gather before neither. */
+static int bind_socket(struct xdp *x, const struct netif_xdp_config *cfg, struct netif_error *err)
+{
+    bool zero_copy = cfg->copy != NETIF_XDP_COPY && !x->prog.generic;
+    bool copy = cfg->copy != NETIF_XDP_ZERO_COPY;
+    int rc = -EOPNOTSUPP;
+    for (int way = zero_copy ? 0 : 2; way < (copy ? 4 : 2) && rc != 0 && rc != -EBUSY; way++) {
+        bool gather = way == 0 || way == 2;
+        if (gather && !cfg->gather)
+            continue;
+        rc = bind_once(x, cfg,
+                       (way < 2 ? XDP_ZEROCOPY : XDP_COPY) | (gather ? (unsigned)XDP_USE_SG : 0));
+        x->nif.caps.gather = rc == 0 && gather;
+    }
+    switch (rc) {
+    case 0:
+        break;
+    case -EBUSY:
+        return link_error(err, rc, "%s: queue %u has an AF_XDP socket already, in another process",
+                          cfg->ifname, cfg->queue);
+    case -EOPNOTSUPP:
+        return link_error(err, rc,
+                          "%s: its driver has no zero-copy AF_XDP%s; copy mode works anywhere",
+                          cfg->ifname, x->prog.generic ? " in generic mode" : "");
+    case -EINVAL:
+        return link_error(err, rc,
+                          "%s: the kernel does not bind to queue %u in this mode: no such queue "
+                          "(ethtool -l %s), or the device was not made for it",
+                          cfg->ifname, cfg->queue, cfg->ifname);
+    default:
+        return link_error(err, rc, "%s: cannot bind to queue %u: %s", cfg->ifname, cfg->queue,
+                          strerror(-rc));
+    }
+
+    x->nif.fd = xsk_socket__fd(x->xsk);
+    struct xdp_options got = {0};
+    socklen_t len = sizeof got;
+    getsockopt(x->nif.fd, SOL_XDP, XDP_OPTIONS, &got, &len);
+    x->nif.caps.mode = got.flags & XDP_OPTIONS_ZEROCOPY ? "zero-copy"
+                       : x->prog.generic                ? "generic"
+                                                        : "copy";
+    /* Neither is vital: without, sending takes more calls. */
+    int bytes = SNDBUF_BYTES, budget = (int)x->tx_ring;
+    if (setsockopt(x->nif.fd, SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof bytes) < 0)
+        setsockopt(x->nif.fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
+    setsockopt(x->nif.fd, SOL_XDP, XDP_MAX_TX_SKB_BUDGET, &budget, sizeof budget);
+    return 0;
+}
+
+static int set_memory_aside(struct xdp *x, const struct netif_xdp_config *cfg,
+                            struct netif_error *err)
+{
+    char name[ZBUF_NAME_MAX];
+    snprintf(name, sizeof name, "rx %.15s/%u", cfg->ifname, cfg->queue);
+    size_t min = (size_t)(x->rx_ring + HANDED_ON) * XDP_CHUNK;
+    x->budget = zbuf_budget_create(cfg->pool, name, min, 0);
+    if (!x->budget)
+        return link_error(
+            err, -ENOBUFS,
+            "%s: the pool cannot set %zu MiB aside to receive into: a larger pool, or a "
+            "receive ring of fewer than %u",
+            cfg->ifname, (min + (1 << 20) - 1) >> 20, x->rx_ring);
+    x->lent = calloc(x->rx_ring, sizeof *x->lent);
+    x->lent_free = calloc(x->rx_ring, sizeof *x->lent_free);
+    x->in_flight = calloc(2 * (size_t)x->tx_ring, sizeof *x->in_flight);
+    if (!x->lent || !x->lent_free || !x->in_flight)
+        return link_error(err, -ENOMEM, "%s: out of memory", cfg->ifname);
+    for (uint32_t i = 0; i < x->rx_ring; i++)
+        x->lent_free[x->n_lent_free++] = x->rx_ring - 1 - i;
+    return 0;
+}
+
+static int build(struct xdp *x, const struct netif_xdp_config *cfg, struct netif_error *err)
+{
+    struct ifinfo info;
+    int rc = look(cfg, &info, err);
+    if (rc == 0)
+        rc = set_memory_aside(x, cfg, err);
+    if (rc == 0)
+        rc = xdp_prog_attach(&x->prog, cfg, &info, err);
+    if (rc == 0)
+        rc = register_umem(x, cfg, err);
+    if (rc == 0)
+        rc = bind_socket(x, cfg, err);
+    if (rc)
+        return rc;
+
+    struct netif_caps *c = &x->nif.caps;
+    c->kind = "xdp";
+    snprintf(c->name, sizeof c->name, "%s", cfg->ifname);
+    memcpy(c->mac, info.mac, sizeof c->mac);
+    c->mtu = (uint16_t)(info.mtu < XDP_RX_ROOM - ETH_HEADER ? info.mtu : XDP_RX_ROOM - ETH_HEADER);
+    c->gather_max = c->gather ? ZEST_FRAME_SEGS : 1;
+    /* docs/links.md: a second descriptor costs more than copying 1500 bytes wherever it was
+     * measured. */
+    c->gather_cheap = false;
+
+    xdp_refill(x);
+    if (x->n_lent_free == x->rx_ring)
+        return link_error(err, -ENOBUFS, "%s: the pool has no 4 KiB segment to receive into",
+                          cfg->ifname);
+    rc = xdp_prog_add(&x->prog, cfg->queue, x->nif.fd);
+    if (rc)
+        return link_error(err, rc, "%s: the XDP program does not take queue %u: %s", cfg->ifname,
+                          cfg->queue, strerror(-rc));
+    return 0;
+}
+
+int netif_open_xdp(const struct netif_xdp_config *cfg, struct netif **out, struct netif_error *err)
+{
+    struct xdp *x = calloc(1, sizeof *x);
+    if (!x)
+        return link_error(err, -ENOMEM, "AF_XDP: out of memory");
+    x->nif = (struct netif){.ops = &xdp_ops, .pool = cfg->pool, .fd = -1};
+    x->prog = (struct xdp_prog){.map_fd = -1, .link_fd = -1};
+    x->rx_ring = cfg->rx_ring ? cfg->rx_ring : XDP_RING_DEF;
+    x->tx_ring = cfg->tx_ring ? cfg->tx_ring : XDP_RING_DEF;
+    if (!ring_ok(x->rx_ring) || !ring_ok(x->tx_ring)) {
+        free(x);
+        return link_error(err, -EINVAL,
+                          "AF_XDP: rings have 64 to 32768 descriptors, a power of two");
+    }
+    if (cfg->pool) {
+        x->base = zbuf_pool_base(cfg->pool);
+        x->region_size = zbuf_pool_size(cfg->pool);
+    }
+
+    libxdp_print_fn_t old = libxdp_set_print(say_nothing);
+    int rc = build(x, cfg, err);
+    libxdp_set_print(old);
+    if (rc) {
+        xdp_close(&x->nif);
+        return rc;
+    }
+    *out = &x->nif;
+    return 0;
+}
