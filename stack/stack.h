@@ -118,7 +118,8 @@ struct ctrlq {
 struct zest {
     struct zest_config cfg;
     struct zbuf_pool *pool;
-    struct zbuf_budget *ctrl; /* headers, ACKs, ARP, RST, linearised frames */
+    struct zbuf_budget *ctrl; /* headers, ACKs, ARP, RST */
+    struct zbuf_budget *tx;   /* frames that data had to be copied into */
     uint64_t now_ns;          /* the time of the last input or output */
     uint32_t ip4_be, mask_be, gateway_be;
     struct ipaddr ip;

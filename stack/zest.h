@@ -133,7 +133,7 @@ enum {
     ZEST_EV_WRITABLE = 1 << 3,  /* room again, after a zest_write() that took less than all */
     ZEST_EV_EOF = 1 << 4,       /* the peer has closed its direction; all its bytes can be read */
     ZEST_EV_ERROR = 1 << 5,     /* the connection ended; error says why */
-    ZEST_EV_CLOSED = 1 << 6 /* closed both ways and done; after this event the handle is stale */
+    ZEST_EV_CLOSED = 1 << 6     /* closed both ways, all acknowledged; zest_close() it when all is read */
 };
 struct zest_event {
     zest_handle handle;
@@ -141,7 +141,8 @@ struct zest_event {
     uint32_t events; /* ZEST_EV_ bits; at most one pending struct for each handle */
     int error;       /* with ZEST_EV_ERROR: a positive errno */
 };
-/* Takes up to max pending events. Each is given once; what happened meanwhile is merged. */
+/* Takes up to max pending events. Each is given once; what happened meanwhile is merged. A handle stays valid,
+ * after ZEST_EV_ERROR and ZEST_EV_CLOSED too, until zest_close() or zest_abort(). */
 ZEST_API unsigned zest_events(struct zest *z, struct zest_event *ev, unsigned max);
 
 /* ---- connections
@@ -256,6 +257,8 @@ ZEST_API int zest_conn_info(const struct zest *z, zest_handle conn, struct zest_
     X(drop_eth_not_ours, "frames to another MAC address")                                          \
     X(drop_eth_type, "frames of a type that is not IPv4 or ARP")                                   \
     X(drop_arp_bad, "malformed ARP packets")                                                       \
+    X(drop_arp_not_ours, "ARP packets that do not concern us")                                     \
+    X(arp_conflicts, "ARP packets of another host that uses our address")                          \
     X(drop_arp_queue, "packets dropped while their address was being resolved")                    \
     X(drop_ip_short, "IPv4 packets cut short")                                                     \
     X(drop_ip_version, "IPv4 packets with a wrong version or header length")                       \
@@ -264,6 +267,7 @@ ZEST_API int zest_conn_info(const struct zest *z, zest_handle conn, struct zest_
     X(drop_ip_not_ours, "IPv4 packets to another address")                                         \
     X(drop_ip_source, "IPv4 packets from an impossible source address")                            \
     X(drop_ip_proto, "IPv4 packets of a protocol that we do not speak")                            \
+    X(drop_no_route, "control packets to an address that no route leads to")                       \
     X(drop_icmp_short, "ICMP messages cut short")                                                  \
     X(drop_icmp_csum, "ICMP messages with a bad checksum")                                         \
     X(drop_icmp_type, "ICMP messages that we have no use for")                                     \

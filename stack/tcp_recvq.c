@@ -1,0 +1,221 @@
+/* tcp_recvq.c - received bytes: the queue that zest_read() lends from, and the segments that came out of order.
+ *
+ * Nothing is copied: a received segment's memory moves from the link's budget to the connections' budget (zbuf_charge)
+ * and waits here. The exception is small segments, which would each hold a whole frame for a few bytes: they are joined
+ * to the one before.
+ *
+ * How much memory one connection may hold depends on how much is left (half of it), so one that stalls can never take
+ * all, and the window that is advertised follows. Segments out of order get half of that, and make room for the next one
+ * in order, so a queue full of them can't stop the byte they wait for. */
+#include "tcp_conn.h"
+
+uint32_t recvq_held_limit(const struct zest *z)
+{
+    uint64_t used = zbuf_budget_used(z->tcp.rcv);
+    uint64_t left = z->cfg.rx_hold_max > used ? z->cfg.rx_hold_max - used : 0;
+
+    return (uint32_t)min_u64(max_u64(left / 2, TCP_HELD_MIN), 1u << 30);
+}
+
+/* The memory of pk's frame passes to c. */
+static bool take(struct zest *z, struct tcp_conn *c, struct pkt *pk, uint32_t limit)
+{
+    if (c->held + pk->zb->size > limit || zbuf_charge(pk->zb, z->tcp.rcv) < 0)
+        return false;
+    c->held += pk->zb->size;
+    return true;
+}
+
+static void drop(struct tcp_conn *c, struct zbuf *zb)
+{
+    c->held -= zb->size;
+    zbuf_free(zb);
+}
+
+static void append(struct tcp_conn *c, struct zbuf *zb)
+{
+    zb->next = NULL;
+    *(c->rq_tail ? &c->rq_tail->next : &c->rq_head) = zb;
+    c->rq_tail = zb;
+    c->rcv_queued += zb->len;
+    c->rcv_nxt += zb->len;
+    c->bytes_received += zb->len;
+}
+
+/* Moves what has become contiguous from the reassembly queue to the receive queue. */
+static void drain_reass(struct tcp_conn *c)
+{
+    for (struct zbuf *zb; (zb = c->reass) && seq_leq((uint32_t)zb->user, c->rcv_nxt);) {
+        uint32_t old = c->rcv_nxt - (uint32_t)zb->user;
+        c->reass = zb->next;
+        c->reass_segs--;
+        if (old >= zb->len) {
+            drop(c, zb);
+            continue;
+        }
+        zb->data += old;
+        zb->len -= old;
+        append(c, zb);
+    }
+}
+
+static void drop_last_reass(struct tcp_conn *c)
+{
+    struct zbuf **p = &c->reass;
+
+    while ((*p)->next)
+        p = &(*p)->next;
+    drop(c, *p);
+    *p = NULL;
+    c->reass_segs--;
+}
+
+/* A small segment behind the last one in the queue, if that has room and nobody else looks at it. */
+static bool join(struct zest *z, struct tcp_conn *c, const struct pkt *pk, uint32_t len)
+{
+    struct zbuf *tail = c->rq_tail;
+
+    if (len > TCP_COPYBREAK || !tail || zbuf_refcount(tail) != 1 || zbuf_room(tail) < tail->len + len)
+        return false;
+    memcpy(tail->data + tail->len, pk->p, len);
+    tail->len += len;
+    c->rcv_queued += len;
+    c->rcv_nxt += len;
+    c->bytes_received += len;
+    z->stats.rx_copied_bytes += len;
+    return true;
+}
+
+static void in_order(struct zest *z, struct tcp_conn *c, struct pkt *pk, uint32_t len)
+{
+    if (!join(z, c, pk, len)) {
+        while (!take(z, c, pk, recvq_held_limit(z))) {
+            if (!c->reass) {
+                z->stats.drop_tcp_no_memory++;
+                return;
+            }
+            drop_last_reass(c);
+            z->stats.drop_tcp_reass++;
+        }
+        struct zbuf *zb = pk->zb;
+        pk->zb = NULL;
+        zb->data = pk->p;
+        zb->len = len;
+        append(c, zb);
+    }
+    bool filled = c->reass != NULL;
+    drain_reass(c);
+    /* RFC 9293 3.8.6.3, RFC 5681 4.2: at least every second segment, and at once when a gap closes. */
+    c->unacked_segs++;
+    if (filled || c->unacked_segs >= 2)
+        c->acks_owed = c->acks_owed ? c->acks_owed : 1;
+    else if (c->delack_ns == ZEST_NEVER)
+        c->delack_ns = z->now_ns + TCP_DELACK_NS;
+    tcp_event(z, c, ZEST_EV_READABLE);
+}
+
+/* Sorted by sequence number, without overlaps: what is there stays, what is new is cut to the gaps. A new segment that
+ * covers a whole old one and more only keeps the part in front: the rest will be sent again. */
+static void out_of_order(struct zest *z, struct tcp_conn *c, struct pkt *pk, uint32_t seq, uint32_t len)
+{
+    struct zbuf **p = &c->reass;
+    struct zbuf *before = NULL;
+
+    z->stats.tcp_rx_ooo++;
+    /* RFC 5681 4.2: an ACK for each, at once: the sender counts them. */
+    if (c->acks_owed < UINT8_MAX)
+        c->acks_owed++;
+    for (; *p && seq_leq((uint32_t)(*p)->user, seq); p = &(*p)->next)
+        before = *p;
+    if (before) {
+        uint32_t before_end = (uint32_t)before->user + before->len;
+        if (seq_leq(seq + len, before_end)) {
+            z->stats.tcp_rx_dup++;
+            return;
+        }
+        if (seq_lt(seq, before_end)) {
+            uint32_t overlap = before_end - seq;
+            pk->p += overlap;
+            seq += overlap;
+            len -= overlap;
+        }
+    }
+    if (*p && seq_lt((uint32_t)(*p)->user, seq + len))
+        len = (uint32_t)(*p)->user - seq;
+    if (len == 0) {
+        z->stats.tcp_rx_dup++;
+        return;
+    }
+    if (c->reass_segs >= TCP_REASS_MAX || !take(z, c, pk, recvq_held_limit(z) / 2)) {
+        z->stats.drop_tcp_reass++;
+        return;
+    }
+    struct zbuf *zb = pk->zb;
+    pk->zb = NULL;
+    zb->data = pk->p;
+    zb->len = len;
+    zb->user = seq;
+    zb->next = *p;
+    *p = zb;
+    c->reass_segs++;
+}
+
+/* seg has been cut to the window: its text begins at pk->p. */
+void recvq_data(struct zest *z, struct tcp_conn *c, struct pkt *pk, struct tcp_seg *seg)
+{
+    if (seg->seq == c->rcv_nxt)
+        in_order(z, c, pk, seg->len);
+    else
+        out_of_order(z, c, pk, seg->seq, seg->len);
+}
+
+void recvq_free(struct zest *z, struct tcp_conn *c)
+{
+    (void)z;
+    while (c->rq_head) {
+        struct zbuf *zb = c->rq_head;
+        c->rq_head = zb->next;
+        drop(c, zb);
+    }
+    c->rq_tail = NULL;
+    while (c->reass) {
+        struct zbuf *zb = c->reass;
+        c->reass = zb->next;
+        drop(c, zb);
+    }
+    c->rcv_queued = c->reass_segs = 0;
+}
+
+/* Bytes that may still come. A segment of payload holds about three times its size. */
+static uint32_t free_window(const struct zest *z, const struct tcp_conn *c)
+{
+    uint32_t taken = c->rcv_queued + c->rcv_lent;
+    uint32_t by_buffer = taken < c->rcv_buf ? c->rcv_buf - taken : 0;
+    uint32_t limit = recvq_held_limit(z);
+    uint32_t by_memory = limit > c->held ? (limit - c->held) / 3 : 0;
+
+    return min_u32(by_buffer, by_memory);
+}
+
+/* The window to advertise now. Its right edge never moves back (SHLD-14), and forward only by steps that are worth a
+ * segment (3.8.6.2.2, MUST-39). */
+uint32_t recvq_window(const struct zest *z, const struct tcp_conn *c)
+{
+    uint32_t offered = c->rcv_adv - c->rcv_nxt;
+    uint32_t now = min_u32(free_window(z, c) >> c->rcv_wscale, TCP_WND_MAX) << c->rcv_wscale; /* what can be said */
+
+    if (now < offered || now - offered < min_u32(c->mss, c->rcv_buf / 2))
+        return offered >> c->rcv_wscale << c->rcv_wscale;
+    return now;
+}
+
+/* True if the reader has made so much room that the peer should hear of it without waiting for its next segment. */
+bool recvq_update_due(const struct zest *z, const struct tcp_conn *c)
+{
+    uint32_t offered = c->rcv_adv - c->rcv_nxt;
+
+    if (offered >= c->rcv_buf / 2 || c->fin_received)
+        return false;
+    uint32_t gain = recvq_window(z, c) - offered;
+    return gain >= c->rcv_buf / 4 || (gain > 0 && offered < 2 * c->mss);
+}
