@@ -134,6 +134,9 @@ struct netif_loop_config {
      * zest_ function. */
     void (*on_event)(void *ctx, struct zest *z, const struct zest_event *ev, unsigned n);
     void *ctx;
+    /* The interface is gone for good (-errno), once; what the stack still sends is lost. NULL: it
+     * is said on standard error. */
+    void (*on_link)(void *ctx, int error);
 };
 /* Attaches a stack and a link to a libev loop. Use ev_run() and ev_break() as ever. */
 NETIF_API int netif_loop_start(const struct netif_loop_config *cfg, struct netif_loop **out);

@@ -1,0 +1,337 @@
+/* loop.c - a stack and a link on a libev loop.
+ *
+ * All work is done in one place, an ev_prepare watcher, right before libev would sleep: a turn. The
+ * other watchers (frames have arrived, a deadline has passed, there is room again) have nothing to
+ * do but end the sleep. So what any callback of the application wrote goes out before the next
+ * sleep, and there is one order of things to think about. A turn is a few rounds:
+ *
+ *     receive a burst -> zest_input -> events to the application -> zest_output while there is room
+ *
+ * until a round finds nothing to do, or the rounds are used up; then an ev_idle watcher keeps libev
+ * from sleeping, its other descriptors get their turn, and we come back. With nothing to do no
+ * timer is armed but the stack's own, so an idle process sleeps. */
+#include <errno.h>
+#include <ev.h>
+#include <net/if.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "link.h"
+
+#define BURST        64u /* frames a round receives */
+#define SENDS        4u  /* bursts a round sends */
+#define EVENT_ROUNDS 16u /* bursts of events a round delivers */
+#define ROUNDS       8u  /* rounds a turn, then the other watchers */
+#define SPIN_ROUNDS  64u /* the same, when spinning */
+
+/* How often to look for completions or room, when nothing else happens: from the first to the last.
+ */
+#define POKE_MIN_NS     1000000u
+#define POKE_MAX_NS     256000000u
+#define FRUITLESS       16u /* wake-ups for room that was not there, before only the timer is trusted */
+#define CSUM_CHECK_NS   250000000u
+#define NS_PER_SECOND_F 1e9
+
+struct netif_loop {
+    struct netif_loop_config cfg;
+    struct netif *nif;
+    struct zest *z;
+    ev_prepare prepare;
+    ev_io io;
+    ev_timer timer;    /* the stack's deadline */
+    ev_timer poke;     /* room and completions that nobody tells of */
+    ev_idle idle;      /* active: libev does not sleep */
+    uint64_t armed_ns; /* what timer is set to */
+    uint64_t poke_ns;  /* how far ahead poke is set */
+    unsigned fruitless;
+    bool readable; /* the descriptor said so */
+    bool in_turn, stopped;
+    bool gone, said_down, said_csum;
+    uint64_t csum_check_ns;
+};
+
+/* ---- what is said to people ---- */
+
+static void say_csum(struct netif_loop *nl)
+{
+    const char *ifname = nl->nif->caps.name;
+    struct ifinfo info;
+    char peer[IF_NAMESIZE] = "", where[96] = "";
+    nl->said_csum = true;
+    if (ifinfo_get(ifname, &info) == 0 && info.peer_index) {
+        struct ifinfo other;
+        /* An index means something in its own namespace only: if the interface of that index here
+         * does not have us for a peer, it is another one. */
+        if (if_indextoname(info.peer_index, peer) && ifinfo_get(peer, &other) == 0 &&
+            other.peer_index == info.index)
+            snprintf(where, sizeof where, "here");
+        else
+            snprintf(where, sizeof where,
+                     "there (the other end of %s, interface %u of its namespace)", ifname,
+                     info.peer_index);
+        if (strcmp(where, "here") != 0)
+            peer[0] = 0;
+    } else {
+        snprintf(where, sizeof where, "on the machine at the other end of %s", ifname);
+    }
+    fprintf(
+        stderr,
+        "zest: %s: the peer leaves TCP checksums to hardware that is not there, so its segments "
+        "are dropped. Mend it %s: ethtool -K %s tx off gso off\n",
+        ifname, where, *peer ? peer : "INTERFACE");
+}
+
+static void look_for_csum(struct netif_loop *nl, uint64_t now)
+{
+    struct zest_stats st;
+    if (nl->said_csum || now < nl->csum_check_ns)
+        return;
+    nl->csum_check_ns = now + CSUM_CHECK_NS;
+    zest_stats(nl->z, &st);
+    if (st.drop_tcp_csum_partial > 0)
+        say_csum(nl);
+}
+
+static void link_failed(struct netif_loop *nl, int err)
+{
+    if (err == -ENETDOWN && !nl->nif->error) {
+        if (!nl->said_down)
+            fprintf(stderr, "zest: %s is down: ip link set dev %s up\n", nl->nif->caps.name,
+                    nl->nif->caps.name);
+        nl->said_down = true;
+        return;
+    }
+    if (!nl->nif->error || nl->gone)
+        return; /* a passing trouble: tried again by and by */
+    nl->gone = true;
+    ev_io_stop(nl->cfg.loop, &nl->io);
+    ev_timer_stop(nl->cfg.loop, &nl->poke);
+    if (nl->cfg.on_link)
+        nl->cfg.on_link(nl->cfg.ctx, nl->nif->error);
+    else
+        fprintf(stderr, "zest: %s is gone: %s\n", nl->nif->caps.name, strerror(-nl->nif->error));
+}
+
+/* ---- a round ---- */
+
+static bool deliver_events(struct netif_loop *nl)
+{
+    struct zest_event ev[BURST];
+    unsigned n, rounds = 0;
+    while (!nl->stopped && rounds < EVENT_ROUNDS && (n = zest_events(nl->z, ev, BURST)) > 0) {
+        rounds++;
+        if (nl->cfg.on_event)
+            nl->cfg.on_event(nl->cfg.ctx, nl->z, ev, n);
+    }
+    return rounds > 0;
+}
+
+/* The cable is cut: frames fall out of its end, so that the stack's timers go on as they should. */
+static void lose(struct netif_loop *nl, const struct zest_frame *out, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++)
+        for (unsigned s = 0; s < out[i].n; s++)
+            zbuf_tx_done(nl->nif->pool, out[i].seg[s].addr);
+}
+
+/* True if something was sent. *blocked: there was no room for what there may be. */
+static bool send_frames(struct netif_loop *nl, uint64_t now, bool *blocked)
+{
+    struct zest_frame out[BURST];
+    unsigned per_frame = nl->nif->caps.gather ? nl->nif->caps.gather_max : 1u, sent = 0;
+    *blocked = false;
+    for (unsigned i = 0; i < SENDS && !nl->stopped; i++) {
+        unsigned room = nl->gone ? BURST : netif_tx_room(nl->nif) / per_frame;
+        unsigned max = room < BURST ? room : BURST;
+        if (max == 0) {
+            *blocked = true;
+            break;
+        }
+        unsigned n = zest_output(nl->z, now, out, max);
+        if (nl->gone)
+            lose(nl, out, n);
+        else if (n > 0)
+            netif_tx(nl->nif, out, n);
+        sent += n;
+        /* A burst at a time goes to the kernel: the peer starts on it while we make the next. */
+        if (n > 0 || i == 0) {
+            int err = nl->gone ? 0 : netif_kick(nl->nif);
+            if (err)
+                link_failed(nl, err);
+            else
+                nl->said_down = false;
+        }
+        if (n < max)
+            break;
+    }
+    return sent > 0;
+}
+
+static bool do_round(struct netif_loop *nl, uint64_t now, bool *blocked)
+{
+    struct zbuf *in[BURST];
+    unsigned n = nl->gone ? 0 : netif_rx(nl->nif, in, BURST);
+    if (n > 0) {
+        zest_input(nl->z, now, in, n);
+        look_for_csum(nl, now);
+    } else if (nl->readable && link_check(nl->nif)) {
+        link_failed(nl, nl->nif->error);
+    }
+    nl->readable = false;
+    bool busy = n > 0;
+    busy |= deliver_events(nl);
+    busy |= send_frames(nl, now, blocked);
+    return busy;
+}
+
+/* ---- a turn ---- */
+
+static void set_timer(struct netif_loop *nl, ev_timer *t, uint64_t in_ns)
+{
+    /* libev counts from when it last woke, which may be some time ago. */
+    ev_now_update(nl->cfg.loop);
+    ev_timer_stop(nl->cfg.loop, t);
+    ev_timer_set(t, (double)in_ns / NS_PER_SECOND_F, 0.);
+    ev_timer_start(nl->cfg.loop, t);
+}
+
+/* A timer that is set too early is left alone: it wakes us once, and is set anew then. That is much
+ * less work than moving it with every ACK. */
+static void set_deadline(struct netif_loop *nl, uint64_t deadline, uint64_t now)
+{
+    if (deadline == ZEST_NEVER) {
+        ev_timer_stop(nl->cfg.loop, &nl->timer);
+    } else if (!ev_is_active(&nl->timer) || deadline < nl->armed_ns) {
+        nl->armed_ns = deadline;
+        set_timer(nl, &nl->timer, deadline > now ? deadline - now : 0);
+    }
+}
+
+static void watch_for(struct netif_loop *nl, int events)
+{
+    if (nl->gone || (nl->io.events & (EV_READ | EV_WRITE)) == events)
+        return;
+    ev_io_stop(nl->cfg.loop, &nl->io);
+    ev_io_set(&nl->io, nl->io.fd, events);
+    ev_io_start(nl->cfg.loop, &nl->io);
+}
+
+/* Waits for room by the descriptor, as long as that tells the truth, and by a timer, which also
+ * looks for completions that no event announces. Each time in vain doubles its interval. */
+static void wait_for_link(struct netif_loop *nl, bool blocked, bool progress)
+{
+    if (progress) {
+        nl->fruitless = 0;
+        nl->poke_ns = POKE_MIN_NS;
+    } else if (blocked) {
+        nl->fruitless += nl->fruitless < FRUITLESS;
+    }
+    watch_for(nl, blocked && nl->fruitless < FRUITLESS ? EV_READ | EV_WRITE : EV_READ);
+    if (!nl->gone && (blocked || link_in_flight(nl->nif) > 0)) {
+        if (!ev_is_active(&nl->poke)) {
+            set_timer(nl, &nl->poke, nl->poke_ns);
+            if (nl->poke_ns < POKE_MAX_NS)
+                nl->poke_ns *= 2;
+        }
+    } else {
+        ev_timer_stop(nl->cfg.loop, &nl->poke);
+    }
+}
+
+static void turn(struct netif_loop *nl)
+{
+    unsigned rounds = nl->cfg.spin ? SPIN_ROUNDS : ROUNDS;
+    bool busy = true, ever_busy = false, blocked = false;
+    uint64_t now = 0, deadline = 0;
+    for (unsigned i = 0; i < rounds && !nl->stopped && (busy || nl->cfg.spin); i++) {
+        now = netif_now();
+        busy = do_round(nl, now, &blocked);
+        ever_busy |= busy;
+        deadline = nl->stopped ? ZEST_NEVER : zest_deadline(nl->z);
+        busy |= deadline <= now && !blocked;
+    }
+    if (nl->stopped)
+        return;
+    if (busy || nl->cfg.spin) {
+        ev_idle_start(nl->cfg.loop, &nl->idle);
+        return;
+    }
+    ev_idle_stop(nl->cfg.loop, &nl->idle);
+    set_deadline(nl, blocked && deadline <= now ? ZEST_NEVER : deadline, now);
+    wait_for_link(nl, blocked, ever_busy);
+}
+
+/* ---- libev's side ---- */
+
+static void on_prepare(struct ev_loop *loop, ev_prepare *w, int revents)
+{
+    struct netif_loop *nl = w->data;
+    (void)loop, (void)revents;
+    nl->in_turn = true;
+    turn(nl);
+    nl->in_turn = false;
+    if (nl->stopped)
+        free(nl);
+}
+
+static void on_io(struct ev_loop *loop, ev_io *w, int revents)
+{
+    (void)loop;
+    ((struct netif_loop *)w->data)->readable |= (revents & EV_READ) != 0;
+}
+
+static void on_timer(struct ev_loop *loop, ev_timer *w, int revents)
+{
+    (void)loop, (void)w, (void)revents; /* the prepare watcher does what is due */
+}
+
+static void on_idle(struct ev_loop *loop, ev_idle *w, int revents)
+{
+    (void)loop, (void)w, (void)revents;
+}
+
+int netif_loop_start(const struct netif_loop_config *cfg, struct netif_loop **out)
+{
+    if (!cfg->loop || !cfg->nif || !cfg->z)
+        return -EINVAL;
+    struct netif_loop *nl = calloc(1, sizeof *nl);
+    if (!nl)
+        return -ENOMEM;
+    nl->cfg = *cfg;
+    nl->nif = cfg->nif;
+    nl->z = cfg->z;
+    nl->poke_ns = POKE_MIN_NS;
+    ev_prepare_init(&nl->prepare, on_prepare);
+    ev_io_init(&nl->io, on_io, netif_fd(nl->nif), EV_READ);
+    ev_timer_init(&nl->timer, on_timer, 0., 0.);
+    ev_timer_init(&nl->poke, on_timer, 0., 0.);
+    ev_idle_init(&nl->idle, on_idle);
+    nl->prepare.data = nl->io.data = nl;
+    /* After the application's own prepare watchers, so that what they write goes out too. */
+    ev_set_priority(&nl->prepare, EV_MINPRI);
+    ev_prepare_start(cfg->loop, &nl->prepare);
+    ev_io_start(cfg->loop, &nl->io);
+    *out = nl;
+    return 0;
+}
+
+void netif_loop_wake(struct netif_loop *nl)
+{
+    ev_idle_start(nl->cfg.loop, &nl->idle);
+}
+
+void netif_loop_stop(struct netif_loop *nl)
+{
+    if (!nl || nl->stopped)
+        return;
+    struct ev_loop *loop = nl->cfg.loop;
+    ev_prepare_stop(loop, &nl->prepare);
+    ev_io_stop(loop, &nl->io);
+    ev_timer_stop(loop, &nl->timer);
+    ev_timer_stop(loop, &nl->poke);
+    ev_idle_stop(loop, &nl->idle);
+    nl->stopped = true;
+    if (!nl->in_turn)
+        free(nl); /* else the turn that we are in does it */
+}
