@@ -1,0 +1,105 @@
+# lib.sh - what the system tests share. A test sources this, says what it needs, makes a link
+# (scripts/lab.sh), and checks things; each check counts.
+#
+#   . "$(dirname "$0")/lib.sh"
+#   lab_enter "$@"; needs xdp
+#   lab_link 1500
+#   check "it echoes" echo_random 1M
+#   finish
+
+cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
+. scripts/lab.sh
+BUILD=${BUILD:-$PWD/$(make -s where)}
+export BUILD
+ZEST=$BUILD/zest
+TEST=$(basename "$0" .sh)
+T_PASSED=0 T_FAILED=0 T_SKIPPED=0
+# Sanitizers: a leak check needs ptrace, which a namespace's first process can't have.
+export ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}detect_leaks=0"
+
+[ -x "$ZEST" ] || {
+    echo "$ZEST is not built"
+    exit 77
+}
+
+needs() { # needs xdp | needs tap: ends the test as skipped if the lab is less
+    case "$1/$LAB" in
+    xdp/xdp | tap/xdp | tap/tap) return ;;
+    xdp/*) echo "needs root: AF_XDP and network namespaces" ;;
+    tap/*) echo "needs root, or user namespaces (unshare -Urn) and /dev/net/tun" ;;
+    esac
+    exit 77
+}
+
+# check DESCRIPTION COMMAND...: one test. Output is kept back, and shown if it fails.
+check() {
+    local what=$1
+    shift
+    if "$@" >"$LAB_TMP/check.log" 2>&1; then
+        T_PASSED=$((T_PASSED + 1))
+        echo "ok: $what"
+    else
+        T_FAILED=$((T_FAILED + 1))
+        echo "FAILED: $what"
+        sed 's/^/    /' "$LAB_TMP/check.log" | tail -n 30
+    fi
+}
+skipped() { # one check that can't be made, and why
+    T_SKIPPED=$((T_SKIPPED + 1))
+    echo "skipped: $1"
+}
+finish() {
+    if [ $T_SKIPPED -gt 0 ]; then
+        echo "$TEST: $T_PASSED passed, $T_FAILED failed, $T_SKIPPED skipped"
+    else
+        echo "$TEST: $T_PASSED passed, $T_FAILED failed"
+    fi
+    [ $T_FAILED = 0 ]
+    exit
+}
+
+bytes_of() { # 64M -> 67108864
+    numfmt --from=iec "$1"
+}
+
+# start_echo OPTION...: zest echo on the lab's link
+start_echo() {
+    lab_start echo "$ZEST" echo "${LAB_LINK[@]}" "$@" && ECHO_PID=$LAB_PID
+}
+# It ends by itself with 0, which it does only if all memory came home.
+stop_echo() {
+    local status
+    lab_stop "$ECHO_PID"
+    status=$?
+    cat "$LAB_TMP/echo.log"
+    [ $status = 0 ]
+}
+echo_said() { # echo_said PATTERN: in its closing line
+    tail -n 3 "$LAB_TMP/echo.log"
+    grep -qE "$1" "$LAB_TMP/echo.log"
+}
+alive() { kill -0 "$1"; }
+
+# echo_random SIZE [SECONDS]: so many random bytes through the echo, from an ordinary client; what
+# comes back has the same SHA-256.
+echo_random() {
+    local size limit=${2:-300} in=$LAB_TMP/in.$BASHPID out=$LAB_TMP/out.$BASHPID
+    size=$(bytes_of "$1")
+    mkfifo "$in.fifo"
+    sha256sum <"$in.fifo" >"$in" &
+    local summer=$!
+    head -c "$size" /dev/urandom | tee "$in.fifo" |
+        peer timeout "$limit" socat -b 65536 -t "$limit" - TCP:$LAB_ZEST_IP:7 | tee >(wc -c >"$out.count") | sha256sum >"$out"
+    wait $summer
+    rm "$in.fifo"
+    local sent got
+    read -r sent _ <"$in"
+    read -r got _ <"$out"
+    echo "sent $sent ($size bytes), got $got ($(cat "$out.count") bytes)"
+    [ "$sent" = "$got" ]
+}
+
+# json NAME: the value of a member of the (flat) object on standard input
+json() {
+    sed -nE "s/.*\"$1\":\"?([^,\"}]*)\"?[,}].*/\1/p"
+}
