@@ -191,5 +191,4 @@ void tcp_ack(struct zest *z, struct tcp_conn *c, const struct tcp_seg *seg)
         duplicate_ack(z, c); /* RFC 5681 2, DUPLICATE ACKNOWLEDGMENT (a) to (e) */
     if (c->probing && !tcp_window_stalled(c))
         c->backoff = 0;
-    tcp_rtx_arm(z, c);
 }

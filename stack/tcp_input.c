@@ -514,10 +514,8 @@ void tcp_input(struct zest *z, struct pkt *pk)
         input_syn_sent(z, c, pk, &seg);
     else
         input_general(z, c, pk, &seg);
-    if (c->state != ZEST_CLOSED) {
-        tcp_rtx_arm(z, c);
+    if (c->state != ZEST_CLOSED)
         tcp_touch(z, c);
-    }
 }
 
 /* RFC 9293 3.9.2.2, RFC 5927: believed only if it quotes a segment that is in flight, and never enough to end a

@@ -216,6 +216,7 @@ bool recvq_update_due(const struct zest *z, const struct tcp_conn *c)
 
     if (offered >= c->rcv_buf / 2 || c->fin_received)
         return false;
-    uint32_t gain = recvq_window(z, c) - offered;
+    uint32_t now = recvq_window(z, c);
+    uint32_t gain = now > offered ? now - offered : 0;
     return gain >= c->rcv_buf / 4 || (gain > 0 && offered < 2 * c->mss);
 }

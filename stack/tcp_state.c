@@ -130,6 +130,7 @@ void tcp_touch(struct zest *z, struct tcp_conn *c)
 {
     uint64_t when_ns;
 
+    tcp_rtx_arm(z, c); /* what was just queued may face a closed window */
     if (c->on != TCP_ON_NONE)
         return;
     (void)tcp_next(z, c, &when_ns);
