@@ -42,7 +42,7 @@ struct netif_caps {
     uint8_t mac[6];     /* that zest is to use */
     uint16_t mtu;       /* largest IP packet, both ways */
     bool gather;        /* several descriptors a frame are possible */
-    uint8_t gather_max; /* how many */
+    uint8_t gather_max; /* how many; 0 without gather */
     bool gather_cheap;  /* and cost less than copying 1500 bytes would */
     bool tx_csum, rx_csum;
 };

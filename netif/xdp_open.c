@@ -257,7 +257,7 @@ static int build(struct xdp *x, const struct netif_xdp_config *cfg, struct netif
     snprintf(c->name, sizeof c->name, "%s", cfg->ifname);
     memcpy(c->mac, info.mac, sizeof c->mac);
     c->mtu = (uint16_t)(info.mtu < XDP_RX_ROOM - ETH_HEADER ? info.mtu : XDP_RX_ROOM - ETH_HEADER);
-    c->gather_max = c->gather ? ZEST_FRAME_SEGS : 1;
+    c->gather_max = c->gather ? ZEST_FRAME_SEGS : 0;
     /* docs/links.md: a second descriptor costs more than copying 1500 bytes wherever it was
      * measured. */
     c->gather_cheap = false;
