@@ -37,6 +37,8 @@ EX_SRC    := $(call src,examples)
 SYS_SRC   := $(call src,tests/system)
 
 LIBS      := $(BUILD)/libnetif.a $(BUILD)/libstack.a $(BUILD)/libzbuf.a
+# What unit tests, simulator, scripts and fuzzers share.
+TESTLIB   := $(BUILD)/libtests.a
 UNIT_BIN  := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(UNIT_SRC))
 BENCH_BIN := $(patsubst bench/%.c,$(BUILD)/bench/%,$(BENCH_SRC))
 SYS_BIN   := $(patsubst tests/system/%.c,$(BUILD)/system/%,$(SYS_SRC))
@@ -97,6 +99,7 @@ $(BUILD)/netif/xdp_blob.o: $(BUILD)/netif/xdp_kern.bpf.o
 $(BUILD)/libzbuf.a: $(call obj,$(ZBUF_SRC))
 $(BUILD)/libstack.a: $(call obj,$(STACK_SRC))
 $(BUILD)/libnetif.a: $(call obj,$(NETIF_SRC))
+$(BUILD)/libtests.a: $(call obj,$(call src,tests/lib))
 $(BUILD)/lib%.a:
 	@rm -f $@
 	ar rcs $@ $^
@@ -110,7 +113,7 @@ $(BUILD)/libapps.a: $(call obj,$(filter-out apps/main.c,$(APPS_SRC)))
 $(BUILD)/unit/apps_%: $(BUILD)/tests/unit/apps_%.o $(BUILD)/libapps.a $(LIBS)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) $^ -lcunit $(LDLIBS) -o $@
-$(BUILD)/unit/%: $(BUILD)/tests/unit/%.o $(LIBS)
+$(BUILD)/unit/%: $(BUILD)/tests/unit/%.o $(TESTLIB) $(LIBS)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) $^ -lcunit $(LDLIBS) -o $@
 $(BUILD)/bench/%: $(BUILD)/bench/%.o $(LIBS)
@@ -119,13 +122,13 @@ $(BUILD)/bench/%: $(BUILD)/bench/%.o $(LIBS)
 $(BUILD)/system/%: $(BUILD)/tests/system/%.o $(LIBS)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) $^ $(LDLIBS) -o $@
-$(BUILD)/sim/%: $(BUILD)/tests/sim/%.o $(LIBS)
+$(BUILD)/sim/%: $(BUILD)/tests/sim/%.o $(TESTLIB) $(LIBS)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) $^ -lcunit $(LDLIBS) -o $@
-$(BUILD)/script/%: $(BUILD)/tests/script/%.o $(LIBS)
+$(BUILD)/script/%: $(BUILD)/tests/script/%.o $(TESTLIB) $(LIBS)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) $^ -lcunit $(LDLIBS) -o $@
-$(BUILD)/fuzz/%: $(BUILD)/tests/fuzz/%.o $(LIBS)
+$(BUILD)/fuzz/%: $(BUILD)/tests/fuzz/%.o $(TESTLIB) $(LIBS)
 	@mkdir -p $(@D)
 	$(CC) -fsanitize=fuzzer $(LDFLAGS) $^ $(LDLIBS) -o $@
 # Examples are linked as a user's program would be, with the one archive.
