@@ -1,4 +1,18 @@
-/* internal.h - what the files of zbuf/ share. Not installed, not for other rooms. */
+/* internal.h - what the files of zbuf/ share. Not installed, not for other rooms.
+ *
+ * Where a free segment can be, and what is charged for it:
+ *
+ *   store (slab.c)      bitmaps, one a slab; free for everybody; under the pool's lock
+ *   magazine (cache.c)  one for each thread, budget and class; charged to the budget already, so
+ *                       that taking from it and giving to it touches nothing that is shared
+ *   free slab           2 MiB without a class
+ *
+ * Allocation and free (alloc.c) work on the thread's own magazine and go to the store only when it
+ * is empty or full. When the store can't satisfy somebody, all magazines are drained into it first
+ * (cache.c): what lies in them is at hand for their threads, but kept from nobody.
+ *
+ * Lock order: registry (cache.c), then pool->lock. A thread never waits for either between
+ * cache_enter() and cache_leave(). */
 #ifndef ZBUF_INTERNAL_H
 #define ZBUF_INTERNAL_H
 
@@ -10,52 +24,318 @@
 
 #include "zbuf.h"
 
+#define HIDDEN      __attribute__((visibility("hidden")))
+#define likely(x)   __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
+
+#if defined(__SANITIZE_THREAD__)
+#define ZBUF_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define ZBUF_TSAN 1
+#endif
+#endif
+#ifndef ZBUF_TSAN
+#define ZBUF_TSAN 0
+#endif
+
 static_assert(sizeof(struct zbuf) == ZBUF_HEADER, "the header is one cache line");
 static_assert(ZBUF_SEG_MIN << (ZBUF_CLASSES - 1) == ZBUF_SEG_MAX, "classes are powers of two");
 static_assert(ZBUF_SLAB % ZBUF_SEG_MAX == 0, "segments tile a slab");
 
-#define SLAB_SHIFT    21
-#define SEG_MIN_SHIFT 10
-#define CLASS_NONE    0xff
+#define SLAB_SHIFT     21
+#define SEG_SHIFT      10
+#define SLAB_SEGS_MAX  (ZBUF_SLAB / ZBUF_SEG_MIN)
+#define CLASS_NONE     0xff
+#define MIN_CLASS      1u /* that minima are set aside in, where nothing else is asked for: 2K */
+#define POOL_SLABS_MAX (1u << 20)
+#define NO_SLAB        UINT32_MAX
+
+/* zb->flags */
+#define FLAG_OWNED    1u /* references are counted without atomics */
+#define FLAG_BORROWED ZBUF_FLAG_BORROWED
 
 static inline uint32_t class_size(unsigned cls)
 {
     return ZBUF_SEG_MIN << cls;
 }
+static inline uint32_t class_segs(unsigned cls)
+{
+    return SLAB_SEGS_MAX >> cls;
+}
+/* The class of a segment that holds `bytes` of payload; bytes must be in range. */
+static inline unsigned class_for(size_t bytes)
+{
+    uint32_t units = (uint32_t)(bytes + ZBUF_OVERHEAD - 1) >> SEG_SHIFT;
+    return 31u - (unsigned)__builtin_clz(units << 1 | 1);
+}
+
+/* ---- the region */
 
 struct region {
     uint8_t *base;
     size_t size;
     enum zbuf_pages pages;
 };
+int region_map(struct region *r, const struct zbuf_pool_config *cfg, size_t size);
+void region_unmap(struct region *r);
 
+/* ---- slabs and the store */
+
+#define SLAB_BUCKETS 6 /* by how many are free: none, four quarters, all */
+
+struct slab {
+    uint64_t bits[SLAB_SEGS_MAX / 64]; /* 1 = in the store */
+    uint32_t free;                     /* bits set */
+    uint32_t prev, next;               /* in its bucket */
+    uint32_t lives;                    /* times it was given to a class */
+    uint8_t bucket;
+};
 struct class
 {
-    struct zbuf *free_list;
-    struct zbuf_class_stat stat;
+    uint32_t bucket[SLAB_BUCKETS]; /* heads of lists of slabs; the emptiest are filled last */
+    uint32_t slabs, idle;          /* idle: slabs with every segment in the store */
+    uint32_t store;                /* segments in the store */
+    uint32_t unmet;                /* of them, kept for minima not used up: unmet <= store */
+    uint32_t cached;               /* in magazines, as of their last synchronisation */
+    uint32_t high_water;
+    uint64_t allocs, failures, fall_ups, fall_up_waste, grown, shrunk;
 };
+
+/* ---- budgets */
 
 struct zbuf_budget {
     struct zbuf_pool *pool;
-    struct zbuf_budget_stat stat;
+    uint16_t id;
     bool open;
+    uint8_t min_cls;
+    struct zbuf_budget *parent;
+    uint64_t charged; /* bytes; what lies in its magazines included, and its children's */
+    uint64_t cached;  /* of them in magazines, as of their last synchronisation */
+    uint64_t max;     /* 0 = none */
+    uint64_t high_water, failures;
+    uint32_t held[ZBUF_CLASSES];  /* segments; without its children's */
+    uint32_t min_segs;            /* guaranteed, of min_cls */
+    uint32_t carved;              /* child: of them, carved out of the parent's */
+    uint32_t given;               /* parent: carved out of its own by children */
+    uint32_t overflow;            /* parent: min_cls segments that use up its own part */
+    uint32_t children, magazines; /* magazines in use; parent: its children's too */
+    struct zbuf_budget *wait_next;
+    uint8_t wait_cls;
+    bool waiting, ready;
+    uint16_t next_id; /* closed: next of the list of free ids */
+    char name[ZBUF_NAME_MAX];
 };
+
+/* ---- magazines and the caches they are in */
+
+struct mag {
+    uint32_t n;      /* segments at hand */
+    uint32_t low;    /* fewest since the last synchronisation */
+    uint32_t cap;    /* 0 = out of use */
+    uint32_t batch;  /* how many to fetch or bring at once */
+    uint32_t synced; /* n as the accounts know it */
+    uint16_t budget;
+    uint8_t cls;
+    uint8_t limit_shift; /* slots = 1 << limit_shift */
+    uint64_t allocs;     /* since the last synchronisation */
+    struct {             /* what a fresh header has from `owner` on */
+        uint16_t owner;
+        uint8_t cls, flags;
+        uint8_t headroom_busy, pad[3];
+    } stamp;
+    struct mag *next; /* in use, of the same cache */
+    uint64_t pad[2];
+    struct zbuf *slot[]; /* from the next line on; the warmest last */
+};
+static_assert(offsetof(struct mag, slot) == 64, "a magazine's counters are one cache line");
+
+/* slow: why operations must not take the fast path */
+#define SLOW_REVOKED  1u /* another thread is draining the cache */
+#define SLOW_WAITERS  2u /* somebody waits for memory */
+#define SLOW_DEBUG    4u
+#define SLOW_NO_FENCE 8u /* membarrier(2) is not to be had */
+
+struct cache {
+    /* Read on each operation; busy is written by the owner only. */
+    uint32_t busy, slow;
+    struct zbuf_pool *pool; /* NULL once the pool has gone */
+    uint8_t *base;
+    size_t size;
+    const uint8_t *slab_class;
+    struct mag **mag; /* [budget * ZBUF_CLASSES + class]; NULL until first used */
+    uint64_t clock_ns;
+    /* Under the pool's lock. */
+    struct mag *in_use;
+    struct cache *next_in_pool;
+    /* The thread's own. */
+    struct cache *next_in_thread;
+};
+extern __thread struct cache *zbuf_tls HIDDEN __attribute__((tls_model("initial-exec")));
+
+/* The owner's side of an asymmetric lock (the other side is in cache.c): no fence and no locked
+ * instruction here, because whoever wants in makes all threads fence with membarrier(2). Either the
+ * owner sees `slow`, or the other sees `busy` and waits. ThreadSanitizer does not know membarrier,
+ * and gets an ordinary lock. */
+static inline bool cache_enter(struct cache *c)
+{
+#if ZBUF_TSAN
+    while (__atomic_exchange_n(&c->busy, 1, __ATOMIC_ACQUIRE))
+        ;
+#else
+    __atomic_store_n(&c->busy, 1, __ATOMIC_RELAXED);
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+#endif
+    if (likely(__atomic_load_n(&c->slow, __ATOMIC_ACQUIRE) == 0))
+        return true;
+    __atomic_store_n(&c->busy, 0, __ATOMIC_RELEASE);
+    return false;
+}
+static inline void cache_leave(struct cache *c)
+{
+    __atomic_store_n(&c->busy, 0, __ATOMIC_RELEASE);
+}
+
+/* ---- the pool */
+
+struct debug;
+struct mirror;
 
 struct zbuf_pool {
     struct region region;
-    uint8_t *slab_class; /* of each slab; CLASS_NONE = free */
-    uint32_t slabs, slabs_used;
-    pthread_mutex_t lock;
-    size_t used, committed; /* committed: sum over budgets of max(used, min) */
-    uint64_t live;
+    uint8_t *slab_class; /* of each slab; CLASS_NONE = free. Read without the lock. */
+    uint8_t flags;       /* of fresh segments */
+    struct debug *debug; /* NULL = off */
+    uint64_t clock_ns;   /* latest zbuf_tick() */
+    uint32_t wakeups;
+    int wake_fd; /* -1 = none */
+
+    pthread_mutex_t lock;                  /* for all that follows */
+    uint32_t slabs, slabs_free, free_slab; /* free_slab: head of the list */
+    uint32_t slow;                         /* of every cache */
+    struct slab *slab;
     struct class cls[ZBUF_CLASSES];
-    struct zbuf_budget budget[ZBUF_BUDGETS];
+    struct cache *caches;
+    struct zbuf_budget *budget; /* ZBUF_BUDGETS of them */
+    uint32_t budgets_used;      /* ids below it have been used */
+    uint16_t free_id;           /* 0 = none: the application's is never free */
+    struct zbuf_budget *waiters, **waiters_end;
+    uint64_t drains;
+    struct mirror *mirror; /* NULL = none */
+    size_t mirror_size;
+    int mirror_fd;
+    char name[ZBUF_NAME_MAX];
+    struct zbuf_pool *next; /* in the registry */
 };
 
-int region_map(struct region *r, size_t size, bool try_huge);
-void region_unmap(struct region *r);
+static inline void pool_lock(struct zbuf_pool *pool)
+{
+    pthread_mutex_lock(&pool->lock);
+}
+static inline void pool_unlock(struct zbuf_pool *pool)
+{
+    pthread_mutex_unlock(&pool->lock);
+}
+static inline struct zbuf_pool *pool_mutable(const struct zbuf_pool *pool)
+{
+    return (struct zbuf_pool *)(uintptr_t)pool;
+}
 
+/* The segment that addr lies in, live or not; NULL if it is in no slab that has a class. */
+static inline struct zbuf *pool_seg(const struct zbuf_pool *pool, const void *addr, unsigned *cls)
+{
+    size_t off = (size_t)((uintptr_t)addr - (uintptr_t)pool->region.base);
+    if (unlikely(off >= pool->region.size))
+        return NULL;
+    *cls = __atomic_load_n(&pool->slab_class[off >> SLAB_SHIFT], __ATOMIC_RELAXED);
+    if (unlikely(*cls == CLASS_NONE))
+        return NULL;
+    return (struct zbuf *)(void *)(pool->region.base + (off & ~(size_t)(class_size(*cls) - 1)));
+}
+
+/* A borrowed link keeps here which segment it was lent from. */
+static inline struct zbuf **lender(struct zbuf *link)
+{
+    return (struct zbuf **)(void *)((uint8_t *)link + ZBUF_HEADER);
+}
+
+/* slab.c: all under the lock */
+int slabs_init(struct zbuf_pool *pool);
+unsigned store_take(struct zbuf_pool *pool, unsigned cls, struct zbuf **out, unsigned n);
+void store_give(struct zbuf_pool *pool, struct zbuf *zb, unsigned cls);
+bool class_grow(struct zbuf_pool *pool, unsigned cls);
+bool class_can_grow(const struct zbuf_pool *pool, unsigned cls);
+
+/* budget.c: under the lock */
+void budget_init_app(struct zbuf_pool *pool);
+/* n more (fewer, if negative) segments of cls are charged to b. */
+void budget_adjust(struct zbuf_budget *b, unsigned cls, int n);
+/* How many segments of cls in the store b may have, its ceilings apart. */
+uint32_t budget_may_take(const struct zbuf_budget *b, unsigned cls);
+/* How many more segments of cls its ceilings allow; *limit is the budget whose ceiling it is. */
+uint32_t budget_room(struct zbuf_budget *b, unsigned cls, struct zbuf_budget **limit);
+bool budget_over(const struct zbuf_budget *b);
+void budget_note_peak(struct zbuf_budget *b);
+
+/* wait.c: under the lock */
+void waiters_check(struct zbuf_pool *pool); /* something came back: for whom is it enough? */
+void waiters_drop(struct zbuf_budget *b);
+
+/* cache.c */
+/* The calling thread's cache of pool; NULL if there is no memory for one. Not under the lock. */
+struct cache *cache_get(struct zbuf_pool *pool);
+struct zbuf_pool *pool_of_addr(const void *addr); /* among all pools; not under a lock */
+void pool_register(struct zbuf_pool *pool);
+void pool_unregister(struct zbuf_pool *pool); /* also takes the caches from their threads */
+/* Under the lock: */
+struct mag *mag_get(struct cache *c, struct zbuf_budget *b, unsigned cls); /* or NULL */
+void mag_sync(struct zbuf_pool *pool, struct mag *m);   /* brings the accounts up to date */
+void mag_settle(struct zbuf_pool *pool, struct mag *m); /* after n was changed under the lock */
+/* Takes up to n segments from the store, as far as b's ceilings let it. */
+void mag_fetch(struct zbuf_pool *pool, struct mag *m, struct zbuf_budget *b, uint32_t n);
+void mag_bring(struct zbuf_pool *pool, struct mag *m, unsigned n); /* its n coldest to the store */
+/* Empties every magazine (scope NULL), or those of one budget and its children, into the store.
+ * Returns how many segments that brought. own: the caller's cache, may be NULL. */
+unsigned pool_drain(struct zbuf_pool *pool, struct cache *own, const struct zbuf_budget *scope);
+void pool_set_slow(struct zbuf_pool *pool, uint32_t why, bool on);
+uint64_t clock_now(const struct zbuf_pool *pool);
+
+/* alloc.c: under the lock. Takes up to n segments of class want or, if there is none to be had,
+ * one class above; at least one, or 0. *cls says which. */
+unsigned pool_take(struct zbuf_pool *pool, struct cache *own, struct zbuf_budget *b, unsigned want,
+                   struct zbuf **out, unsigned n, unsigned *cls);
+
+/* mirror.c */
+void mirror_open(struct zbuf_pool *pool, bool wanted);
+void mirror_close(struct zbuf_pool *pool);
+void mirror_forget(struct zbuf_pool *pool); /* after fork */
+/* Under the lock: b and its parent, or those and everything that is not a budget. */
+void mirror_budget(struct zbuf_pool *pool, const struct zbuf_budget *b);
+void mirror_publish(struct zbuf_pool *pool, const struct zbuf_budget *b);
+
+/* stat.c: under the lock */
+void stat_pool(const struct zbuf_pool *pool, struct zbuf_pool_stat *out, const uint32_t *cached);
+void stat_budget(const struct zbuf_budget *b, struct zbuf_budget_stat *out, uint64_t cached);
+
+/* misuse.c */
 /* Prints what is known of the segment that addr lies in, and aborts. */
 _Noreturn void zbuf_misuse(const struct zbuf_pool *pool, const void *addr, const char *what);
+void zbuf_leaks(struct zbuf_pool *pool); /* prints who holds what */
+
+/* debug.c: under the lock */
+struct debug_side { /* of each segment, by its first KiB */
+    uint64_t site;  /* address of the call that allocated it */
+    uint32_t size, generation;
+    uint16_t owner;
+    uint8_t cls;
+    bool live;
+};
+int debug_open(struct zbuf_pool *pool);
+void debug_close(struct zbuf_pool *pool);
+void debug_alloc(struct zbuf_pool *pool, struct zbuf *zb, const void *site); /* now live */
+void debug_free(struct zbuf_pool *pool, struct zbuf *zb, unsigned cls);      /* about to be free */
+void debug_own(struct zbuf_pool *pool, struct zbuf *zb);                     /* owner changed */
+void debug_grown(struct zbuf_pool *pool, uint8_t *slab, unsigned cls);
+const struct debug_side *debug_side_of(const struct zbuf_pool *pool, const struct zbuf *zb);
 
 #endif

@@ -14,6 +14,10 @@
  * the last one returns the segment to its class. Whoever holds a reference may read; only the
  * holder who knows it is alone may write.
  *
+ * Threads: everything here may be called from any thread, and a segment may be freed on another
+ * thread than it was allocated on. What a thread frees it keeps at hand for its own next
+ * allocations, out of reach of nobody: when memory is short, whoever is short takes it back.
+ *
  * Errors: functions that return int give 0 or -errno; those that return a pointer give NULL and set
  * errno. Running out is ENOBUFS, at once, with nothing changed. Misuse (a second free, a foreign
  * pointer) is a bug: it prints what it knows of the segment and aborts.
@@ -39,7 +43,7 @@ extern "C" {
 #define ZBUF_HEADER   64u  /* struct zbuf at the front of each segment */
 #define ZBUF_HEADROOM 128u /* for protocol headers, right after it */
 #define ZBUF_OVERHEAD (ZBUF_HEADER + ZBUF_HEADROOM)
-#define ZBUF_BUDGETS  1024u /* budgets a pool can have */
+#define ZBUF_BUDGETS  16384u /* budgets a pool can have */
 #define ZBUF_NAME_MAX 24u
 
 struct zbuf_pool;
@@ -66,9 +70,19 @@ struct zbuf {
  * ------------------------------------------------------------------------------------- */
 
 struct zbuf_pool_config {
-    size_t size;  /* of the region; rounded up to slabs; 0 = 64 MiB */
-    bool no_huge; /* do not try huge pages */
-    uint64_t reserved[6];
+    size_t size;     /* of the region; rounded up to slabs; 0 = 64 MiB */
+    bool no_huge;    /* do not try huge pages */
+    bool try_1g;     /* try 1 GiB pages first; if there are any, size is rounded up to them */
+    bool bind_node;  /* put the memory on NUMA node `node`, or fail with the kernel's errno */
+    bool owned_refs; /* the references of a segment belong to one thread at a time, and are counted
+                        without atomic operations. See zbuf_share(). */
+    bool debug;      /* find misuse early, at the cost of speed; also with ZBUF_DEBUG=1 in the
+                        environment. See docs/memory.md. */
+    bool private_stat; /* do not show statistics to other processes */
+    uint8_t pad[2];
+    uint32_t node;
+    const char *name; /* for statistics; copied, cut at ZBUF_NAME_MAX - 1 */
+    uint64_t reserved[4];
 };
 
 /* What the region was made of. */
@@ -79,7 +93,8 @@ enum zbuf_pages {
     ZBUF_PAGES_HUGE_1G
 };
 
-/* Makes a pool. NULL config = defaults. NULL and errno (ENOMEM, EINVAL) on failure. */
+/* Makes a pool. NULL config = defaults. NULL and errno (ENOMEM, EINVAL; with bind_node what
+ * mbind(2) says) on failure. */
 ZBUF_API struct zbuf_pool *zbuf_pool_create(const struct zbuf_pool_config *cfg);
 /* Frees the region. Every segment must be home: if not, prints who still holds what, and returns
  * -EBUSY (the region is kept, so that nobody writes into unmapped memory). */
@@ -90,13 +105,41 @@ ZBUF_API size_t zbuf_pool_size(const struct zbuf_pool *pool);
 ZBUF_API enum zbuf_pages zbuf_pool_pages(const struct zbuf_pool *pool);
 /* True if addr lies in the region (not necessarily in a live segment). */
 ZBUF_API bool zbuf_pool_contains(const struct zbuf_pool *pool, const void *addr);
+ZBUF_API const char *zbuf_pages_name(enum zbuf_pages pages);
+/* Tells the pool the time, so that segments know when they were allocated: a loop calls it once a
+ * turn, with any clock that does not go backwards. Cheap. Without it ages are told to within the
+ * time that a thread went without a trip to the shared store. */
+ZBUF_API void zbuf_tick(struct zbuf_pool *pool, uint64_t now_ns);
 
 /* ---- budgets
  * -------------------------------------------------------------------------------------- */
 
 /* A consumer of memory. Each segment is charged (its whole size) to one budget from allocation to
- * its return. min is set aside: it is there whatever the others do. max is a ceiling. */
+ * its return. max is a ceiling. min is set aside: it is there whatever the others do.
+ *
+ * A promise in bytes could not be kept once others had cut the slabs into other sizes, so a minimum
+ * is set aside as segments of one class: 2K unless zbuf_budget_open() is told otherwise. min bytes
+ * are min / 2K segments, each for a request of up to 2K. A smaller request is given a smaller
+ * segment while there are any, and one of the set-aside after that.
+ *
+ * Budgets have two levels. What a child uses counts against its parent's ceiling too, and a child's
+ * minimum is carved out of its parent's as far as that reaches. */
 struct zbuf_budget;
+
+struct zbuf_budget_config {
+    const char *name;           /* copied, cut at ZBUF_NAME_MAX - 1 */
+    struct zbuf_budget *parent; /* one that has no parent itself, or NULL */
+    size_t min_bytes;           /* set aside; rounded up to segments of min_seg */
+    uint32_t min_seg;           /* a class size; 0 = 2048 */
+    size_t max_bytes;           /* 0 = no ceiling */
+    uint64_t reserved[4];
+};
+/* NULL and errno: ENOBUFS (min can't be set aside, or too many budgets), EINVAL. */
+ZBUF_API struct zbuf_budget *zbuf_budget_open(struct zbuf_pool *pool,
+                                              const struct zbuf_budget_config *cfg);
+/* Changes minimum and ceiling. 0, or -ENOBUFS with nothing changed when a larger minimum can't be
+ * set aside. A ceiling below what is in use stops new allocations until enough has come home. */
+ZBUF_API int zbuf_budget_resize(struct zbuf_budget *budget, size_t min_bytes, size_t max_bytes);
 
 /* The application's own budget, made with the pool: zbuf_alloc() draws on it. No minimum, no
  * ceiling. */
@@ -105,12 +148,31 @@ ZBUF_API struct zbuf_budget *zbuf_budget_app(struct zbuf_pool *pool);
  * ENOBUFS. max_bytes 0 = no ceiling. */
 ZBUF_API struct zbuf_budget *zbuf_budget_create(struct zbuf_pool *pool, const char *name,
                                                 size_t min_bytes, size_t max_bytes);
-/* 0, or -EBUSY while segments are charged to it. */
+/* 0, or -EBUSY while segments are charged to it or it has children. */
 ZBUF_API int zbuf_budget_destroy(struct zbuf_budget *budget);
 ZBUF_API uint16_t zbuf_budget_id(const struct zbuf_budget *budget);
+/* Its children's use included. Cheap: what other threads did in the last few operations may be
+ * missing. */
 ZBUF_API size_t zbuf_budget_used(const struct zbuf_budget *budget);
 /* Moves the charge for a live segment to another budget: 0, or -ENOBUFS with nothing changed. */
 ZBUF_API int zbuf_charge(struct zbuf *zb, struct zbuf_budget *to);
+/* Hands a segment on only against a replacement: charges zb to `to` and returns a fresh segment of
+ * the same class charged to zb's old budget, or NULL (ENOBUFS) with nothing changed. */
+ZBUF_API struct zbuf *zbuf_exchange(struct zbuf *zb, struct zbuf_budget *to);
+
+/* When a request has failed, one of two policies: carry on without, or be told when it is worth
+ * another try. zbuf_budget_wait() asks for the latter: 0, and zbuf_budget_ready() will once return
+ * true when a request of that size could succeed; or 1: it could right now. Nothing is called back.
+ * An owner of many budgets polls zbuf_pool_wakeups() first: it changes whenever any becomes ready.
+ * Being ready promises nothing: another may be quicker. While somebody waits, every free goes
+ * straight to the shared store, which is slower. */
+ZBUF_API int zbuf_budget_wait(struct zbuf_budget *budget, size_t bytes);
+ZBUF_API bool zbuf_budget_ready(struct zbuf_budget *budget);
+ZBUF_API void zbuf_budget_wait_cancel(struct zbuf_budget *budget);
+ZBUF_API uint32_t zbuf_pool_wakeups(const struct zbuf_pool *pool);
+/* For those who sleep in poll(): an eventfd, made at the first call and closed with the pool, that
+ * becomes readable when a budget becomes ready. Read it to reset it. -errno. */
+ZBUF_API int zbuf_pool_wakeup_fd(struct zbuf_pool *pool);
 
 /* ---- segments
  * ------------------------------------------------------------------------------------- */
@@ -133,6 +195,11 @@ ZBUF_API struct zbuf *zbuf_of(const struct zbuf_pool *pool, const void *addr);
 
 ZBUF_API struct zbuf *zbuf_ref(struct zbuf *zb); /* takes one more reference; returns zb */
 
+/* In a pool made with owned_refs: from now on references to zb are counted atomically, until its
+ * last one is given back. Call it before a second thread gets a reference of its own. Handing the
+ * only reference over to another thread needs no call. Without owned_refs: does nothing. */
+ZBUF_API void zbuf_share(struct zbuf *zb);
+
 static inline uint32_t zbuf_refcount(const struct zbuf *zb)
 {
     return __atomic_load_n(&zb->refcount, __ATOMIC_RELAXED);
@@ -142,10 +209,11 @@ static inline uint8_t *zbuf_end(const struct zbuf *zb)
 {
     return (uint8_t *)(uintptr_t)zb + zb->size;
 }
-/* Payload bytes that fit from data on. */
+#define ZBUF_FLAG_BORROWED 2u /* a chain's link whose payload lies in another segment */
+/* Payload bytes that fit from data on. Into a borrowed link nothing may be written. */
 static inline uint32_t zbuf_room(const struct zbuf *zb)
 {
-    return (uint32_t)(zbuf_end(zb) - zb->data);
+    return zb->flags & ZBUF_FLAG_BORROWED ? 0 : (uint32_t)(zbuf_end(zb) - zb->data);
 }
 
 /* ---- headroom
@@ -168,6 +236,59 @@ static inline void zbuf_headroom_release(struct zbuf *zb)
  * held and, if the descriptor began in the headroom, ends the claim on it. */
 ZBUF_API void zbuf_tx_done(struct zbuf_pool *pool, const void *addr);
 
+/* ---- chains
+ * ------------------------------------------------------------------------------------- */
+
+/* A chain is a list of segments by `next`; the payload of each is data, len. A single zbuf is a
+ * chain of one. To send one, write each link: zest_write(z, conn, zb->data, zb->len).
+ *
+ * A link may borrow: its data lie in another segment, on which it holds a reference. Splitting
+ * inside a segment and cloning make such links; each is a 1K segment of its own, and nothing is
+ * copied. zbuf_of(link->data) is the segment lent from, which is what a stack wants to hold. */
+
+/* A chain with room for `bytes`, every len set as if it were filled. frame 0: as few segments as
+ * possible. frame n: links of n bytes each (an MSS: each goes out as one frame, with its headers in
+ * its own headroom). NULL: errno ENOBUFS, nothing taken, or EMSGSIZE (frame too large, or more than
+ * ZBUF_CHAIN_MAX links). bytes 0 is one empty link. */
+#define ZBUF_CHAIN_MAX 65536u
+ZBUF_API struct zbuf *zbuf_chain_alloc(struct zbuf_budget *budget, size_t bytes, uint32_t frame);
+ZBUF_API void zbuf_chain_free(struct zbuf *chain); /* one reference of each link; NULL is allowed */
+ZBUF_API size_t zbuf_chain_len(const struct zbuf *chain);     /* bytes */
+ZBUF_API unsigned zbuf_chain_count(const struct zbuf *chain); /* links */
+ZBUF_API struct zbuf *zbuf_chain_last(struct zbuf *chain);
+ZBUF_API void zbuf_chain_append(struct zbuf *chain, struct zbuf *tail); /* takes tail over */
+/* Where byte `off` is: its link, and in *at the offset there. NULL if the chain is shorter. */
+ZBUF_API struct zbuf *zbuf_chain_at(struct zbuf *chain, size_t off, uint32_t *at);
+/* Cuts at byte `off`, 0 < off < length, and stores the second part in *tail. If that is inside a
+ * link, the tail begins with a borrowed one charged to budget. 0, -EINVAL, -ENOBUFS. */
+ZBUF_API int zbuf_chain_split(struct zbuf *chain, size_t off, struct zbuf_budget *budget,
+                              struct zbuf **tail);
+/* Drops bytes at the front (back); links that become empty are freed, except the last one left.
+ * Returns the chain's new first link. bytes is cut to the length. */
+ZBUF_API struct zbuf *zbuf_chain_trim_front(struct zbuf *chain, size_t bytes);
+ZBUF_API struct zbuf *zbuf_chain_trim_back(struct zbuf *chain, size_t bytes);
+/* Copies out of (into) the chain from byte `off`; returns how many bytes there were. Borrowed links
+ * are not written to: copy_in stops there. */
+ZBUF_API size_t zbuf_chain_copy_out(const struct zbuf *chain, size_t off, void *dst, size_t len);
+ZBUF_API size_t zbuf_chain_copy_in(struct zbuf *chain, size_t off, const void *src, size_t len);
+/* A second chain over the same bytes, by reference. NULL (ENOBUFS), nothing taken. */
+ZBUF_API struct zbuf *zbuf_chain_clone(const struct zbuf *chain, struct zbuf_budget *budget);
+
+/* ---- bytes that change too early
+ * --------------------------------------------------------------- */
+
+/* The classic zero-copy bug is to change bytes between write and acknowledgement. In debug mode
+ * (otherwise they do nothing) whoever sends from memory calls begin when it is given the bytes and
+ * end when it lets go of them, for the same or any smaller pieces. If a byte changed in between,
+ * the pool prints the segment, the offset and `who`, and aborts. */
+ZBUF_API bool zbuf_debugging(const struct zbuf_pool *pool);
+ZBUF_API void zbuf_watch_begin(struct zbuf_pool *pool, const void *addr, size_t len,
+                               const char *who);
+ZBUF_API void zbuf_watch_end(struct zbuf_pool *pool, const void *addr, size_t len, const char *who);
+/* Debug mode looks for damage (overwritten headers, writes to freed memory) in the whole pool; if
+ * there is any, prints it and aborts. */
+ZBUF_API void zbuf_debug_check(struct zbuf_pool *pool);
+
 /* ---- what the pool holds
  * -------------------------------------------------------------------------- */
 
@@ -177,25 +298,66 @@ struct zbuf_class_stat {
     uint32_t free;       /* of them, not allocated */
     uint32_t high_water; /* most ever allocated at once */
     uint64_t allocs;
-    uint64_t failures; /* requests of this class that ended in ENOBUFS */
-    uint64_t fall_ups; /* requests of this class that took a larger segment */
+    uint64_t failures;      /* requests of this class that ended in ENOBUFS */
+    uint64_t fall_ups;      /* requests of this class that took a larger segment */
+    uint64_t fall_up_waste; /* bytes by which those were larger */
+    uint32_t slabs;         /* that the class has now */
+    uint32_t set_aside;     /* of free, kept for minima that are not used up */
+    uint64_t grown, shrunk; /* slabs it was given, and gave up */
 };
 struct zbuf_budget_stat {
     char name[ZBUF_NAME_MAX];
     uint16_t id;
-    size_t used, min, max, high_water;
+    size_t used, min, max, high_water; /* used: children included */
     uint64_t failures;
+    uint16_t parent;  /* id; its own if it has none */
+    uint16_t waiting; /* 1: asked to be woken */
+    uint32_t min_seg;
 };
 struct zbuf_pool_stat {
     size_t size, used; /* bytes; used counts whole segments */
     enum zbuf_pages pages;
     uint64_t live; /* segments allocated now */
     struct zbuf_class_stat cls[ZBUF_CLASSES];
+    char name[ZBUF_NAME_MAX];
+    uint32_t slabs, slabs_free;
+    uint64_t drains; /* times that memory at hand in threads had to be called back */
+    bool debug;
 };
 ZBUF_API void zbuf_pool_stat(const struct zbuf_pool *pool, struct zbuf_pool_stat *out);
 /* Fills out[] with up to max budgets; returns how many there are. */
 ZBUF_API unsigned zbuf_budget_stats(const struct zbuf_pool *pool, struct zbuf_budget_stat *out,
                                     unsigned max);
+
+/* Who holds what. */
+struct zbuf_holder {
+    uint64_t addr; /* of the segment */
+    uint32_t size, refcount, generation, len;
+    uint16_t owner; /* budget id */
+    uint16_t pad[3];
+    uint64_t user;   /* what the holder keeps in its header */
+    uint64_t age_ns; /* since allocation, see zbuf_tick() */
+    uint64_t site;   /* debug mode: address of the call that allocated it; else 0 */
+};
+/* Fills out[] with up to max live segments, the oldest ones, oldest first; returns how many are
+ * live. Walks the whole pool: not for the data path. */
+ZBUF_API unsigned zbuf_holders(const struct zbuf_pool *pool, struct zbuf_holder *out, unsigned max);
+
+/* The same for another process, by its pid, while it runs, whatever state its pool is in. It costs
+ * that process nothing. index counts its pools from 0. open: 0, -ESRCH (no such process), -ENOENT
+ * (no such pool, or private_stat), -EPROTO (another version of zest), -EACCES. */
+struct zbuf_reader;
+ZBUF_API int zbuf_reader_open(int pid, unsigned index, struct zbuf_reader **out);
+ZBUF_API void zbuf_reader_close(struct zbuf_reader *rd);
+/* 0, or -ESTALE if the pool has gone. What threads have at hand counts as of their last trip to the
+ * shared store. */
+ZBUF_API int zbuf_reader_pool_stat(const struct zbuf_reader *rd, struct zbuf_pool_stat *out);
+ZBUF_API int zbuf_reader_budget_stats(const struct zbuf_reader *rd, struct zbuf_budget_stat *out,
+                                      unsigned max); /* how many there are, or -ESTALE */
+/* Reads the segments' headers in the other process: exact, but needs the right to trace it. How
+ * many are live, or -EPERM, -ESTALE. */
+ZBUF_API int zbuf_reader_holders(const struct zbuf_reader *rd, struct zbuf_holder *out,
+                                 unsigned max);
 
 #ifdef __cplusplus
 }

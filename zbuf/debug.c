@@ -1,0 +1,246 @@
+/* debug.c - debug mode: finds misuse near where it happens, at the cost of speed.
+ *
+ * Beside the region there is a record for each segment that a stray write can't reach. Against it
+ * headers are checked whenever a segment is allocated or freed: a write past the end of a segment
+ * hits the next one's header first. Freed payload is filled with a pattern, and checked when it is
+ * allocated again. For the bytes that were handed to a stack there is a copy, and a count of how
+ * many sendings each byte is part of (zbuf_watch_begin). */
+#include <stdio.h>
+#include <sys/mman.h>
+
+#include "internal.h"
+#include "sanitize.h"
+
+#define FREED 0xdb
+
+struct debug {
+    struct debug_side *side; /* [offset / 1 KiB] */
+    uint8_t *copy, *watched; /* [offset]: the byte as it was, and how often it is watched */
+    pthread_mutex_t watch_lock;
+    bool fill; /* not under valgrind, which does it better */
+};
+
+static void *map(size_t size)
+{
+    void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                   -1, 0);
+    return p == MAP_FAILED ? NULL : p;
+}
+
+static size_t side_bytes(const struct zbuf_pool *pool)
+{
+    return (pool->region.size >> SEG_SHIFT) * sizeof(struct debug_side);
+}
+
+int debug_open(struct zbuf_pool *pool)
+{
+    struct debug *d = calloc(1, sizeof *d);
+    pool->debug = d;
+    if (!d)
+        return -ENOMEM;
+    d->side = map(side_bytes(pool));
+    d->copy = map(pool->region.size);
+    d->watched = map(pool->region.size);
+    d->fill = !RUNNING_ON_VALGRIND;
+    pthread_mutex_init(&d->watch_lock, NULL);
+    if (d->side && d->copy && d->watched)
+        return 0;
+    debug_close(pool);
+    return -ENOMEM;
+}
+
+void debug_close(struct zbuf_pool *pool)
+{
+    struct debug *d = pool->debug;
+    if (d->side)
+        munmap(d->side, side_bytes(pool));
+    if (d->copy)
+        munmap(d->copy, pool->region.size);
+    if (d->watched)
+        munmap(d->watched, pool->region.size);
+    pthread_mutex_destroy(&d->watch_lock);
+    free(d);
+    pool->debug = NULL;
+}
+
+static size_t offset(const struct zbuf_pool *pool, const void *addr)
+{
+    return (size_t)((uintptr_t)addr - (uintptr_t)pool->region.base);
+}
+
+static struct debug_side *side_of(const struct zbuf_pool *pool, const struct zbuf *zb)
+{
+    return &pool->debug->side[offset(pool, zb) >> SEG_SHIFT];
+}
+
+const struct debug_side *debug_side_of(const struct zbuf_pool *pool, const struct zbuf *zb)
+{
+    return pool->debug ? side_of(pool, zb) : NULL;
+}
+
+/* ---- headers and freed payload */
+
+static void check_header(const struct zbuf_pool *pool, const struct zbuf *zb)
+{
+    const struct debug_side *side = side_of(pool, zb);
+    if (zb->size == side->size && zb->cls == side->cls && zb->pool == pool &&
+        zb->generation == side->generation && zb->owner == side->owner &&
+        (zbuf_refcount(zb) > 0) == side->live)
+        return;
+    const struct zbuf *before = (const void *)((const uint8_t *)zb - side->size);
+    if (offset(pool, zb) % ZBUF_SLAB != 0 && side_of(pool, before)->live)
+        fprintf(stderr,
+                "zbuf: a header is overwritten, perhaps from segment %p (owner %u, %s) before it\n",
+                (const void *)before, side_of(pool, before)->owner,
+                pool->budget[side_of(pool, before)->owner].name);
+    zbuf_misuse(pool, zb, "header overwritten");
+}
+
+/* The payload of a free segment, as far as it was filled. */
+static void check_freed(const struct zbuf_pool *pool, const struct zbuf *zb, uint32_t size)
+{
+    if (!pool->debug->fill)
+        return;
+    const uint8_t *p = (const uint8_t *)zb + ZBUF_HEADER;
+    size_t n = size - ZBUF_HEADER;
+    if (p[0] == FREED && memcmp(p, p + 1, n - 1) == 0)
+        return;
+    while (*p == FREED)
+        p++;
+    zbuf_misuse(pool, p, "freed memory was written to");
+}
+
+static void fill_freed(const struct zbuf_pool *pool, struct zbuf *zb, uint32_t size)
+{
+    if (pool->debug->fill)
+        memset((uint8_t *)zb + ZBUF_HEADER, FREED, size - ZBUF_HEADER);
+}
+
+void debug_grown(struct zbuf_pool *pool, uint8_t *slab, unsigned cls)
+{
+    for (uint32_t i = 0; i < class_segs(cls); i++) {
+        struct zbuf *zb = (struct zbuf *)(void *)(slab + (size_t)i * class_size(cls));
+        uint8_t *payload = (uint8_t *)zb + ZBUF_HEADER;
+        *side_of(pool, zb) = (struct debug_side){
+            .size = zb->size, .generation = zb->generation, .cls = zb->cls, .owner = zb->owner};
+        ASAN_UNPOISON_MEMORY_REGION(payload, zb->size - ZBUF_HEADER);
+        fill_freed(pool, zb, zb->size);
+        ASAN_POISON_MEMORY_REGION(payload, zb->size - ZBUF_HEADER);
+    }
+}
+
+void debug_alloc(struct zbuf_pool *pool, struct zbuf *zb, const void *site)
+{
+    struct debug_side *side = side_of(pool, zb);
+    /* The fresh header's generation is one more than the free one's. */
+    side->generation++;
+    side->owner = zb->owner;
+    side->live = true;
+    side->site = (uintptr_t)site;
+    check_header(pool, zb);
+    check_freed(pool, zb, side->size);
+}
+
+void debug_free(struct zbuf_pool *pool, struct zbuf *zb, unsigned cls)
+{
+    struct debug *d = pool->debug;
+    check_header(pool, zb);
+    side_of(pool, zb)->live = false;
+    fill_freed(pool, zb, class_size(cls));
+    pthread_mutex_lock(&d->watch_lock);
+    memset(d->watched + offset(pool, zb), 0, class_size(cls));
+    pthread_mutex_unlock(&d->watch_lock);
+}
+
+void debug_own(struct zbuf_pool *pool, struct zbuf *zb)
+{
+    side_of(pool, zb)->owner = zb->owner;
+    check_header(pool, zb);
+}
+
+void zbuf_debug_check(struct zbuf_pool *pool)
+{
+    if (!pool->debug)
+        return;
+    pool_lock(pool);
+    for (uint32_t i = 0; i < pool->slabs; i++) {
+        unsigned cls = pool->slab_class[i];
+        if (cls == CLASS_NONE)
+            continue;
+        for (uint32_t s = 0; s < class_segs(cls); s++) {
+            struct zbuf *zb = (struct zbuf *)(void *)(pool->region.base + (size_t)i * ZBUF_SLAB +
+                                                      (size_t)s * class_size(cls));
+            uint8_t *payload = (uint8_t *)zb + ZBUF_HEADER;
+            check_header(pool, zb);
+            if (side_of(pool, zb)->live)
+                continue;
+            ASAN_UNPOISON_MEMORY_REGION(payload, class_size(cls) - ZBUF_HEADER);
+            check_freed(pool, zb, class_size(cls));
+            ASAN_POISON_MEMORY_REGION(payload, class_size(cls) - ZBUF_HEADER);
+        }
+    }
+    pool_unlock(pool);
+}
+
+/* ---- bytes that change between write and acknowledgement */
+
+bool zbuf_debugging(const struct zbuf_pool *pool)
+{
+    return pool->debug != NULL;
+}
+
+static _Noreturn void changed(struct zbuf_pool *pool, const uint8_t *at, uint8_t was,
+                              const char *who)
+{
+    char what[256];
+    snprintf(what, sizeof what,
+             "a byte changed between write and acknowledgement (%s): was 0x%02x, is 0x%02x",
+             who ? who : "?", was, *at);
+    zbuf_misuse(pool, at, what);
+}
+
+/* The part of a range that lies in the region; 0 if none does. */
+static size_t clip(const struct zbuf_pool *pool, const void *addr, size_t len)
+{
+    size_t off = offset(pool, addr);
+    if (off >= pool->region.size)
+        return 0;
+    return len < pool->region.size - off ? len : pool->region.size - off;
+}
+
+void zbuf_watch_begin(struct zbuf_pool *pool, const void *addr, size_t len, const char *who)
+{
+    struct debug *d = pool->debug;
+    if (likely(!d))
+        return;
+    const uint8_t *p = addr;
+    size_t off = offset(pool, addr);
+    len = clip(pool, addr, len);
+    pthread_mutex_lock(&d->watch_lock);
+    for (size_t i = 0; i < len; i++) {
+        if (d->watched[off + i] && d->copy[off + i] != p[i])
+            changed(pool, p + i, d->copy[off + i], who);
+        d->copy[off + i] = p[i];
+        if (d->watched[off + i] < UINT8_MAX) /* so often, it is watched until it is freed */
+            d->watched[off + i]++;
+    }
+    pthread_mutex_unlock(&d->watch_lock);
+}
+
+void zbuf_watch_end(struct zbuf_pool *pool, const void *addr, size_t len, const char *who)
+{
+    struct debug *d = pool->debug;
+    if (likely(!d))
+        return;
+    const uint8_t *p = addr;
+    size_t off = offset(pool, addr);
+    len = clip(pool, addr, len);
+    pthread_mutex_lock(&d->watch_lock);
+    for (size_t i = 0; i < len; i++) {
+        if (d->watched[off + i] && d->copy[off + i] != p[i])
+            changed(pool, p + i, d->copy[off + i], who);
+        if (d->watched[off + i] && d->watched[off + i] < UINT8_MAX)
+            d->watched[off + i]--;
+    }
+    pthread_mutex_unlock(&d->watch_lock);
+}

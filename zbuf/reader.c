@@ -1,0 +1,226 @@
+/* reader.c - statistics of another process's pool. See mirror.h.
+ *
+ * Counters come from the shared file. Who holds which segment is in the segments' headers: those
+ * are read with process_vm_readv(2), which asks for the same right as a debugger. */
+#include <dirent.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "holders.h"
+#include "mirror.h"
+
+#define TRIES 1000u /* to read while nobody writes */
+#define BATCH 64u   /* headers at a time */
+
+struct zbuf_reader {
+    int pid, pidfd;
+    const struct mirror *m;
+};
+
+/* The index-th file of that name, by descriptor. */
+static int find(int pid, unsigned index, int *out)
+{
+    char path[64], link[64];
+    snprintf(path, sizeof path, "/proc/%d/fd", pid);
+    DIR *dir = opendir(path);
+    if (!dir)
+        return errno == ENOENT ? -ESRCH : -errno;
+    int last = -1; /* each round finds the next larger one: /proc is not sorted */
+    for (unsigned i = 0; i <= index; i++) {
+        int next = -1;
+        rewinddir(dir);
+        for (const struct dirent *e; (e = readdir(dir));) {
+            int fd = atoi(e->d_name);
+            ssize_t n = readlinkat(dirfd(dir), e->d_name, link, sizeof link - 1);
+            if (n < 0 || fd <= last || (next >= 0 && fd > next))
+                continue;
+            link[n] = 0;
+            if (strncmp(link, "/memfd:" MIRROR_NAME " ", sizeof "/memfd:" MIRROR_NAME " " - 1) == 0)
+                next = fd;
+        }
+        last = next;
+        if (last < 0)
+            break;
+    }
+    closedir(dir);
+    if (last < 0)
+        return -ENOENT;
+    snprintf(path, sizeof path, "/proc/%d/fd/%d", pid, last);
+    *out = open(path, O_RDONLY | O_CLOEXEC);
+    return *out < 0 ? -errno : 0;
+}
+
+int zbuf_reader_open(int pid, unsigned index, struct zbuf_reader **out)
+{
+    int fd = -1, err = find(pid, index, &fd);
+    if (err)
+        return err;
+    struct stat st;
+    struct mirror *m = MAP_FAILED;
+    if (fstat(fd, &st) != 0 || st.st_size != (off_t)sizeof *m)
+        err = -EPROTO;
+    else if ((m = mmap(NULL, sizeof *m, PROT_READ, MAP_SHARED, fd, 0)) == MAP_FAILED)
+        err = -errno;
+    close(fd);
+    if (!err && (m->magic != MIRROR_MAGIC || m->version != MIRROR_VERSION ||
+                 m->stat_size != sizeof m->pool || m->budget_size != sizeof m->budget[0] ||
+                 m->side_size != sizeof(struct debug_side)))
+        err = -EPROTO;
+    struct zbuf_reader *rd = err ? NULL : malloc(sizeof *rd);
+    if (!rd) {
+        if (m != MAP_FAILED)
+            munmap(m, sizeof *m);
+        return err ? err : -ENOMEM;
+    }
+    /* Where there is no such call (before 5.3), a pid that is used again is not noticed. */
+    *rd = (struct zbuf_reader){pid, (int)syscall(SYS_pidfd_open, pid, 0), m};
+    *out = rd;
+    return 0;
+}
+
+void zbuf_reader_close(struct zbuf_reader *rd)
+{
+    if (!rd)
+        return;
+    munmap((void *)(uintptr_t)rd->m, sizeof *rd->m);
+    if (rd->pidfd >= 0)
+        close(rd->pidfd);
+    free(rd);
+}
+
+static bool gone(const struct zbuf_reader *rd)
+{
+    if (__atomic_load_n(&rd->m->closed, __ATOMIC_ACQUIRE))
+        return true;
+    if (rd->pidfd < 0)
+        return kill(rd->pid, 0) != 0 && errno == ESRCH;
+    struct pollfd p = {.fd = rd->pidfd, .events = POLLIN};
+    return poll(&p, 1, 0) > 0;
+}
+
+/* A reader's critical section: true if what was read since begin is of one piece. */
+static uint32_t read_begin(const struct mirror *m)
+{
+    return __atomic_load_n(&m->seq, __ATOMIC_ACQUIRE);
+}
+static bool read_ok(const struct mirror *m, uint32_t seq, unsigned tries)
+{
+    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+    bool ok = !(seq & 1) && __atomic_load_n(&m->seq, __ATOMIC_RELAXED) == seq;
+    return ok ||
+           tries == 0; /* one that was stopped in the middle of writing is still worth seeing */
+}
+
+int zbuf_reader_pool_stat(const struct zbuf_reader *rd, struct zbuf_pool_stat *out)
+{
+    uint32_t seq;
+    unsigned tries = TRIES;
+    if (gone(rd))
+        return -ESTALE;
+    do {
+        seq = read_begin(rd->m);
+        memcpy(out, &rd->m->pool, sizeof *out);
+    } while (!read_ok(rd->m, seq, tries--));
+    out->name[sizeof out->name - 1] = 0;
+    return 0;
+}
+
+int zbuf_reader_budget_stats(const struct zbuf_reader *rd, struct zbuf_budget_stat *out,
+                             unsigned max)
+{
+    const struct mirror *m = rd->m;
+    uint32_t seq, n;
+    unsigned tries = TRIES;
+    if (gone(rd))
+        return -ESTALE;
+    do {
+        seq = read_begin(m);
+        n = 0;
+        for (uint32_t i = 0; i < m->budgets_used && i < ZBUF_BUDGETS; i++) {
+            if (!m->open[i])
+                continue;
+            if (n < max) {
+                memcpy(&out[n], &m->budget[i], sizeof out[n]);
+                out[n].name[sizeof out[n].name - 1] = 0;
+            }
+            n++;
+        }
+    } while (!read_ok(m, seq, tries--));
+    return (int)n;
+}
+
+/* ---- into the other process's memory */
+
+static int fetch(const struct zbuf_reader *rd, uint64_t addr, void *dst, size_t len)
+{
+    struct iovec to = {dst, len}, from = {(void *)(uintptr_t)addr, len};
+    ssize_t n = process_vm_readv(rd->pid, &to, 1, &from, 1, 0);
+    if (n == (ssize_t)len)
+        return 0;
+    return n < 0 && errno == EPERM ? -EPERM : -ESTALE;
+}
+
+static int fetch_headers(const struct zbuf_reader *rd, uint64_t addr, uint32_t stride,
+                         struct zbuf *dst, unsigned n)
+{
+    struct iovec to = {dst, n * sizeof *dst}, from[BATCH];
+    for (unsigned i = 0; i < n; i++)
+        from[i] = (struct iovec){(void *)(uintptr_t)(addr + (uint64_t)i * stride), sizeof *dst};
+    ssize_t got = process_vm_readv(rd->pid, &to, 1, from, n, 0);
+    if (got == (ssize_t)(n * sizeof *dst))
+        return 0;
+    return got < 0 && errno == EPERM ? -EPERM : -ESTALE;
+}
+
+/* Now, in the pool's time: that goes on by itself only if it was the machine's. */
+static uint64_t pool_now(const struct mirror *m)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    uint64_t now = (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+    uint64_t ahead = m->clock_ns - m->written_ns + 1000000000u; /* within a second of each other */
+    return ahead < 2000000000u ? now : m->clock_ns;
+}
+
+int zbuf_reader_holders(const struct zbuf_reader *rd, struct zbuf_holder *out, unsigned max)
+{
+    const struct mirror *m = rd->m;
+    struct oldest oldest = {.out = out, .max = max};
+    struct zbuf header[BATCH];
+    if (gone(rd))
+        return -ESTALE;
+    for (uint32_t i = 0; i < m->slabs; i++) {
+        uint8_t cls;
+        int err = fetch(rd, m->slab_class + i, &cls, 1);
+        if (err)
+            return err;
+        if (cls >= ZBUF_CLASSES)
+            continue;
+        uint64_t base = m->base + (uint64_t)i * ZBUF_SLAB;
+        for (uint32_t s = 0; s < class_segs(cls); s += BATCH) {
+            uint32_t n = class_segs(cls) - s < BATCH ? class_segs(cls) - s : BATCH;
+            err =
+                fetch_headers(rd, base + (uint64_t)s * class_size(cls), class_size(cls), header, n);
+            for (uint32_t j = 0; !err && j < n; j++)
+                oldest_add(&oldest, base + (uint64_t)(s + j) * class_size(cls), &header[j], cls);
+            if (err)
+                return err;
+        }
+    }
+    oldest_finish(&oldest, pool_now(m));
+    for (unsigned i = 0; m->side && i < max && i < oldest.live; i++) {
+        struct debug_side side;
+        uint64_t at = (out[i].addr - m->base) >> SEG_SHIFT;
+        if (fetch(rd, m->side + at * sizeof side, &side, sizeof side) == 0)
+            out[i].site = side.site;
+    }
+    return (int)oldest.live;
+}

@@ -1,0 +1,130 @@
+/* stat.c - the pool explains itself, to its own process.
+ *
+ * The accounts count what lies in magazines as charged. What is really in use follows by
+ * subtracting that: as of the last synchronisation (mirror.c), or counted now (here). */
+#include "holders.h"
+
+void stat_pool(const struct zbuf_pool *pool, struct zbuf_pool_stat *out, const uint32_t *cached)
+{
+    *out = (struct zbuf_pool_stat){.size = pool->region.size,
+                                   .pages = pool->region.pages,
+                                   .slabs = pool->slabs,
+                                   .slabs_free = pool->slabs_free,
+                                   .drains = pool->drains,
+                                   .debug = pool->debug != NULL};
+    memcpy(out->name, pool->name, sizeof out->name);
+    for (unsigned i = 0; i < ZBUF_CLASSES; i++) {
+        const struct class *c = &pool->cls[i];
+        uint32_t segs = c->slabs * class_segs(i), free = c->store + cached[i];
+        out->cls[i] = (struct zbuf_class_stat){.seg_size = class_size(i),
+                                               .segs = segs,
+                                               .free = free,
+                                               .high_water = c->high_water,
+                                               .allocs = c->allocs,
+                                               .failures = c->failures,
+                                               .fall_ups = c->fall_ups,
+                                               .fall_up_waste = c->fall_up_waste,
+                                               .slabs = c->slabs,
+                                               .set_aside = c->unmet,
+                                               .grown = c->grown,
+                                               .shrunk = c->shrunk};
+        out->live += segs - free;
+        out->used += (size_t)(segs - free) * class_size(i);
+    }
+}
+
+void stat_budget(const struct zbuf_budget *b, struct zbuf_budget_stat *out, uint64_t cached)
+{
+    *out = (struct zbuf_budget_stat){.id = b->id,
+                                     .used = b->charged - cached,
+                                     .min = (size_t)b->min_segs * class_size(b->min_cls),
+                                     .max = b->max,
+                                     .high_water = b->high_water,
+                                     .failures = b->failures,
+                                     .parent = b->parent ? b->parent->id : b->id,
+                                     .waiting = b->waiting,
+                                     .min_seg = class_size(b->min_cls)};
+    memcpy(out->name, b->name, sizeof out->name);
+}
+
+/* A magazine's peaks are noted at its next trip to the store, or here: as far as this thread may
+ * look at it. */
+static void sync_own(struct zbuf_pool *pool)
+{
+    if (zbuf_tls->pool != pool)
+        return;
+    for (struct mag *m = zbuf_tls->in_use; m; m = m->next) {
+        mag_sync(pool, m);
+        mag_settle(pool, m);
+    }
+}
+
+void zbuf_pool_stat(const struct zbuf_pool *cpool, struct zbuf_pool_stat *out)
+{
+    struct zbuf_pool *pool = pool_mutable(cpool);
+    uint32_t cached[ZBUF_CLASSES] = {0};
+    pool_lock(pool);
+    sync_own(pool);
+    for (struct cache *c = pool->caches; c; c = c->next_in_pool)
+        for (struct mag *m = c->in_use; m; m = m->next)
+            cached[m->cls] += __atomic_load_n(&m->n, __ATOMIC_RELAXED);
+    stat_pool(pool, out, cached);
+    pool_unlock(pool);
+}
+
+/* What b and its children have at hand in all threads. */
+static uint64_t cached_now(const struct zbuf_budget *b)
+{
+    const struct zbuf_pool *pool = b->pool;
+    uint64_t bytes = 0;
+    if (b->magazines == 0)
+        return 0;
+    for (struct cache *c = pool->caches; c; c = c->next_in_pool)
+        for (struct mag *m = c->in_use; m; m = m->next)
+            if (m->budget == b->id || pool->budget[m->budget].parent == b)
+                bytes += (uint64_t)__atomic_load_n(&m->n, __ATOMIC_RELAXED) * class_size(m->cls);
+    return bytes;
+}
+
+unsigned zbuf_budget_stats(const struct zbuf_pool *cpool, struct zbuf_budget_stat *out,
+                           unsigned max)
+{
+    struct zbuf_pool *pool = pool_mutable(cpool);
+    unsigned n = 0;
+    pool_lock(pool);
+    sync_own(pool);
+    for (unsigned i = 0; i < pool->budgets_used; i++) {
+        const struct zbuf_budget *b = &pool->budget[i];
+        if (!b->open)
+            continue;
+        if (n < max)
+            stat_budget(b, &out[n], cached_now(b));
+        n++;
+    }
+    pool_unlock(pool);
+    return n;
+}
+
+/* Headers of segments in use may change under its eyes: that is in the nature of the question. */
+__attribute__((no_sanitize("thread"))) unsigned zbuf_holders(const struct zbuf_pool *cpool,
+                                                             struct zbuf_holder *out, unsigned max)
+{
+    struct zbuf_pool *pool = pool_mutable(cpool);
+    struct oldest oldest = {.out = out, .max = max};
+    pool_lock(pool);
+    for (uint32_t i = 0; i < pool->slabs; i++) {
+        unsigned cls = pool->slab_class[i];
+        if (cls == CLASS_NONE)
+            continue;
+        uint8_t *base = pool->region.base + (size_t)i * ZBUF_SLAB;
+        for (uint32_t s = 0; s < class_segs(cls); s++) {
+            const struct zbuf *zb = (const void *)(base + (size_t)s * class_size(cls));
+            oldest_add(&oldest, (uintptr_t)zb, zb, cls);
+        }
+    }
+    oldest_finish(&oldest, clock_now(pool));
+    for (unsigned i = 0; i < max && i < oldest.live && pool->debug; i++)
+        out[i].site = debug_side_of(pool, (const void *)(uintptr_t)out[i].addr)->site;
+    pool_unlock(pool);
+    return oldest.live;
+}
