@@ -95,7 +95,7 @@ static int open_stack(struct host *h, const struct host_options *o, const struct
         .gateway = o->gateway,
         .mtu = caps->mtu,
         .gather = gather && caps->gather ? ZEST_GATHER_ALWAYS : ZEST_GATHER_NEVER,
-        .gather_max = caps->gather_max,
+        .gather_max = gather && caps->gather ? caps->gather_max : 0,
         .tx_csum_offload = caps->tx_csum,
         .rx_csum_trusted = caps->rx_csum,
         .max_conns = o->max_conns,

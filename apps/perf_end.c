@@ -205,10 +205,11 @@ void perf_end_remove(struct perf_conn *c, int rc)
 static void start_reports(struct perf_end *e)
 {
     double every = (double)e->opt->interval_ns / 1e9;
+    ev_now_update(e->loop);
     ev_timer_init(&e->report, on_report, every, every);
     e->report.data = e;
     e->reported_ns = netif_now();
-    if (e->opt->interval_ns)
+    if (e->opt->interval_ns && !(e->server && e->opt->mem)) /* one report of the same is enough */
         ev_timer_start(e->loop, &e->report);
 }
 

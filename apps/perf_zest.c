@@ -21,6 +21,7 @@ struct zconn {
     zest_handle handle;
     struct zbuf *zb; /* being written; wrote bytes of zb->len have been taken */
     uint32_t wrote;
+    uint32_t record; /* bytes at its front that are no payload and not yet taken */
     uint32_t mss;
 };
 
@@ -39,37 +40,58 @@ static struct zest *stack_of(const struct zconn *k)
 
 /* ---- the wire */
 
+/* What goes into one zbuf. */
+static uint32_t write_size(const struct zconn *k)
+{
+    return k->c.s.plan.length ? k->c.s.plan.length : k->mss;
+}
+
+/* A record goes its own, copied way, but for the hello that a stream of payload follows: it takes
+ * the front of the first zbuf. In a frame's worth of its own it would shift all that comes after
+ * by 64 bytes, and no frame would begin where a zbuf does. */
 static ssize_t z_send_copy(struct perf_stream *s, const void *from, size_t len)
 {
     struct zconn *k = zconn_of(s);
+    bool payload_follows = s->tx_grant && s->plan.mode != PERF_RR && write_size(k) > len;
+    if (payload_follows && !k->zb) {
+        k->zb = zbuf_alloc(k->c.end->host->pool, write_size(k));
+        if (!k->zb)
+            return -EAGAIN; /* the tick tries again */
+        memcpy(k->zb->data, from, len);
+        k->zb->len = k->record = (uint32_t)len;
+        k->wrote = 0;
+        return (ssize_t)len;
+    }
     ssize_t n = zest_write_copy(stack_of(k), k->handle, from, len);
-    return n == -ENOBUFS ? -EAGAIN : n; /* the tick tries again */
+    return n == -ENOBUFS ? -EAGAIN : n;
 }
 
-/* A zbuf with the next bytes of the stream. NULL when the pool is empty. */
-static struct zbuf *next_zbuf(struct zconn *k, uint64_t max)
+/* Sees that there is a zbuf with the next bytes of the stream. False: the pool is empty. */
+static bool have_zbuf(struct zconn *k, uint64_t max)
 {
     const struct perf_stream *s = &k->c.s;
-    uint64_t len = s->plan.length ? s->plan.length : k->mss;
-    len = len < max ? len : max;
-    struct zbuf *zb = zbuf_alloc(k->c.end->host->pool, (size_t)len);
-    if (!zb)
-        return NULL;
-    zb->len = (uint32_t)len;
+    bool begun = k->zb && k->zb->len == k->record && k->wrote == 0; /* holds a record only */
+    if (k->zb && !begun)
+        return true;
+    uint32_t room = write_size(k) - (begun ? k->record : 0);
+    uint32_t len = room < max ? room : (uint32_t)max;
+    if (!begun) {
+        k->zb = zbuf_alloc(k->c.end->host->pool, len);
+        if (!k->zb)
+            return false;
+        k->zb->len = k->wrote = 0;
+    }
     if (s->plan.verify)
-        perf_pattern_fill(zb->data, zb->len, s->tx_bytes);
-    return zb;
+        perf_pattern_fill(k->zb->data + k->zb->len, len, s->tx_bytes);
+    k->zb->len += len;
+    return true;
 }
 
 static ssize_t z_send_payload(struct perf_stream *s, uint64_t max)
 {
     struct zconn *k = zconn_of(s);
-    if (!k->zb) {
-        k->zb = next_zbuf(k, max);
-        k->wrote = 0;
-        if (!k->zb)
-            return -EAGAIN; /* the tick tries again */
-    }
+    if (!have_zbuf(k, max))
+        return -EAGAIN; /* the tick tries again */
     ssize_t n = zest_write(stack_of(k), k->handle, k->zb->data + k->wrote, k->zb->len - k->wrote);
     if (n < 0)
         return n == -ENOBUFS ? -EAGAIN : n;
@@ -78,7 +100,9 @@ static ssize_t z_send_payload(struct perf_stream *s, uint64_t max)
         zbuf_free(k->zb);
         k->zb = NULL;
     }
-    return n;
+    uint32_t record = k->record < n ? k->record : (uint32_t)n; /* of the n, no payload */
+    k->record -= record;
+    return n - record ? n - record : -EAGAIN;
 }
 
 static int z_shutdown(struct perf_stream *s)

@@ -72,7 +72,8 @@ lab_inside() {
         trap 'rm -rf "$LAB_TMP"' EXIT
         return
     fi
-    # Ours alone, gone with us: files, names of namespaces, pins of BPF programs.
+    # Ours alone, gone with us: files, names of namespaces, pins of BPF programs. No IPv6, as nobody
+    # here speaks it.
     mount -t tmpfs lab /run
     mkdir /run/lab /run/netns
     LAB_TMP=/run/lab
@@ -81,10 +82,17 @@ lab_inside() {
         mount -t bpf lab /sys/fs/bpf 2>/dev/null
     fi
     ip link set lo up
+    no_ipv6
 }
 
-quiet_if() { # quiet_if NAMESPACE IF: no traffic of its own
-    ip netns exec "$1" sysctl -q -w "net.ipv6.conf.$2.disable_ipv6=1" 2>/dev/null
+no_ipv6() { # no_ipv6 [COMMAND...]: in this namespace, or the one that COMMAND enters
+    [ ! -d /proc/sys/net/ipv6 ] ||
+        "$@" sh -c 'for f in all default; do echo 1 >/proc/sys/net/ipv6/conf/$f/disable_ipv6; done' 2>/dev/null
+}
+
+lab_netns() {
+    ip netns add "$1"
+    no_ipv6 ip netns exec "$1"
 }
 
 # lab_link MTU: the link between zest and Linux. Afterwards "${LAB_LINK[@]}" are zest's options, and
@@ -96,10 +104,8 @@ lab_link() {
         LAB_LINK=(--tap z0 --ip $LAB_ZEST_IP/24 --host-ip $LAB_PEER_IP/24 --mtu "$mtu")
         return
     fi
-    ip netns add peer
+    lab_netns peer
     ip link add z0 mtu "$mtu" type veth peer name p0 mtu "$mtu" netns peer
-    echo 1 >/proc/sys/net/ipv6/conf/z0/disable_ipv6 2>/dev/null
-    quiet_if peer p0
     lab_peer_up p0
     ip link set z0 up
     LAB_LINK=(-I z0 --ip $LAB_ZEST_IP/24)
@@ -117,17 +123,15 @@ lab_peer_up() {
 lab_bridged_link() {
     local mtu=$1 i
     shift
-    ip netns add peer
-    ip netns add middle
+    lab_netns peer
+    lab_netns middle
     ip link add z0 mtu "$mtu" type veth peer name m0 mtu "$mtu" netns middle
     ip -n middle link add m1 mtu "$mtu" type veth peer name p0 mtu "$mtu" netns peer
     for i in m0 m1; do
-        quiet_if middle $i
         # Frames must pass as they are: none joined, none that only claims a checksum.
         ip netns exec middle ethtool -K $i tx off gso off tso off gro off >/dev/null
         ip -n middle link set $i up
     done
-    quiet_if peer p0
     lab_peer_up p0
     ip link set z0 up
     nsenter --net=/run/netns/middle "$BUILD/system/bridge" m0 m1 "$@" >"$LAB_TMP/bridge.log" 2>&1 &

@@ -18,7 +18,7 @@ settled() { # the pool is back to what it held with no connection open
 }
 lab_link 1500
 
-check "zest echo starts" start_echo -i 0.2
+check "zest echo starts" start_echo -i 0.2 || finish
 sleep 0.5
 idle=$(used)
 check "1,000 connections at a time, 100 KB each" load --conns 1000 --bytes 100000
@@ -30,7 +30,7 @@ check "the pool is back to what it held at the start" settled
 check "it ends in order, all memory home" stop_echo
 
 # A pool so small that the clients fill it: slower, but every byte comes.
-check "zest echo starts with a pool of 16 MiB" start_echo --pool 16M --ring 512
+check "zest echo starts with a pool of 16 MiB" start_echo --pool 16M --ring 512 || finish
 check "200 connections at a time, 200 KB each" load --conns 200 --bytes 200000
 check "quick ones finish while 50 others read 10 KB/s" load --conns 4 --slow 50 --rate 10240 --bytes 5000000
 check "it ends in order, all memory home" stop_echo

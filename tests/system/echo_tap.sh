@@ -8,7 +8,7 @@ needs tap
 
 for mtu in 1500 9000; do
     lab_link $mtu
-    check "zest echo starts (TAP, MTU $mtu)" start_echo
+    check "zest echo starts (TAP, MTU $mtu)" start_echo || finish
     check "32M come back intact (MTU $mtu)" echo_random 32M
     check "100 connections at a time" "$BUILD/system/echoload" $LAB_ZEST_IP 7 --conns 100 --bytes 100000
     check "it ends in order, all memory home" stop_echo

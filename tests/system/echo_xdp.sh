@@ -10,7 +10,7 @@ size=${CHECK_BYTES:-64M}
 for variant in "1500 auto" "3400 auto" "1500 generic" "1500 copy" "576 auto"; do
     read -r mtu mode <<<"$variant"
     lab_link "$mtu"
-    check "zest echo starts (MTU $mtu, --mode $mode)" start_echo --mode "$mode"
+    check "zest echo starts (MTU $mtu, --mode $mode)" start_echo --mode "$mode" || finish
     check "$size come back intact (MTU $mtu, $mode)" echo_random "$size"
     check "what zest sends of its own, too: a single byte" echo_random 1
     check "and nothing at all" echo_random 0
