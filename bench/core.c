@@ -1,6 +1,7 @@
-/* core.c - what the protocol core itself costs: nanoseconds for each data segment sent, and for each received, ACKs and
- * the application's calls included, with no link under it. Two stacks exchange frames in memory; the wire's copying is
- * timed apart and not counted. Checksums are computed in software, once in each direction, and are part of it.
+/* core.c - what the protocol core itself costs: nanoseconds for each data segment sent, and for
+ * each received, ACKs and the application's calls included, with no link under it. Two stacks
+ * exchange frames in memory; the wire's copying is timed apart and not counted. Checksums are
+ * computed in software, once in each direction, and are part of it.
  *
  * usage: core [MTU [SEGMENTS]]; prints JSON lines, mode "mem". */
 #include <sched.h>
@@ -10,7 +11,7 @@
 
 #include "tests/unit/pair.h"
 
-#define RUNS 7
+#define RUNS  7
 #define BURST 64u
 
 static uint64_t now_ns(void)
@@ -73,7 +74,8 @@ static struct cost run(uint16_t mtu, uint64_t segments)
         n = carry(&p, f, n, in);
         uint64_t t2 = now_ns();
         zest_input(p.z[1], p.now_ns, in, n);
-        for (int k; (k = zest_read(p.z[1], c[1], v, BURST)) > 0; zest_release(p.z[1], c[1], v, (unsigned)k))
+        for (int k; (k = zest_read(p.z[1], c[1], v, BURST)) > 0;
+             zest_release(p.z[1], c[1], v, (unsigned)k))
             for (int i = 0; i < k; i++)
                 received += v[i].len;
         n = zest_output(p.z[1], p.now_ns, f, BURST);
@@ -118,9 +120,11 @@ int main(int argc, char **argv)
     }
     qsort(send, RUNS, sizeof send[0], by_value);
     qsort(receive, RUNS, sizeof receive[0], by_value);
-    printf("{\"name\":\"core_send_segment\",\"mode\":\"mem\",\"mtu\":%u,\"unit\":\"ns\",\"value\":%.1f}\n", mtu,
-           (double)send[RUNS / 2] / 10);
-    printf("{\"name\":\"core_receive_segment\",\"mode\":\"mem\",\"mtu\":%u,\"unit\":\"ns\",\"value\":%.1f}\n", mtu,
-           (double)receive[RUNS / 2] / 10);
+    printf("{\"name\":\"core_send_segment\",\"mode\":\"mem\",\"mtu\":%u,\"unit\":\"ns\",\"value\":%"
+           ".1f}\n",
+           mtu, (double)send[RUNS / 2] / 10);
+    printf("{\"name\":\"core_receive_segment\",\"mode\":\"mem\",\"mtu\":%u,\"unit\":\"ns\","
+           "\"value\":%.1f}\n",
+           mtu, (double)receive[RUNS / 2] / 10);
     return 0;
 }

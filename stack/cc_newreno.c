@@ -1,7 +1,8 @@
 /* cc_newreno.c - slow start and congestion avoidance (RFC 5681) by bytes acknowledged (RFC 3465).
  *
- * The window grows only while it is what limits the sender; one that the application does not fill says nothing about
- * the path (RFC 7661's reason). Recovery itself, RFC 6582, is in tcp_ack.c: it is the same for every algorithm. */
+ * The window grows only while it is what limits the sender; one that the application does not fill
+ * says nothing about the path (RFC 7661's reason). Recovery itself, RFC 6582, is in tcp_ack.c: it
+ * is the same for every algorithm. */
 #include "tcp_conn.h"
 
 /* RFC 6928: ten segments, at most 14600 bytes. */
@@ -21,8 +22,8 @@ static void newreno_acked(struct tcp_conn *c, uint32_t acked, uint64_t now_ns)
 {
     (void)now_ns;
     if (c->cwnd < c->ssthresh) {
-        /* Slow start. RFC 3465's limit L: after a time-out one segment for each ACK; otherwise all that was
-         * acknowledged, since receivers that take frames in batches send few ACKs. */
+        /* Slow start. RFC 3465's limit L: after a time-out one segment for each ACK; otherwise all
+         * that was acknowledged, since receivers that take frames in batches send few ACKs. */
         c->cwnd += tcp_karn(c) ? min_u32(acked, c->mss) : acked;
         if (c->cwnd > c->ssthresh)
             c->cwnd = c->ssthresh;

@@ -1,8 +1,9 @@
 /* stack.c - a stack as a whole: laying it out in the caller's memory, and its four verbs.
  *
- * zest_input() carries each frame up through the layers; nothing is sent there: replies go to the control queue, and
- * connections that may have something to say go on TCP's ready list. zest_output() empties the queue, then lets the
- * ready connections take turns. zest_deadline() is "now" while either has something, else the earliest timer. */
+ * zest_input() carries each frame up through the layers; nothing is sent there: replies go to the
+ * control queue, and connections that may have something to say go on TCP's ready list.
+ * zest_output() empties the queue, then lets the ready connections take turns. zest_deadline() is
+ * "now" while either has something, else the earliest timer. */
 #include "stack.h"
 
 #include <stdio.h>
@@ -111,7 +112,8 @@ int zest_init(void *mem, const struct zest_config *cfg, struct zest **out)
     z->ip = ipaddr_from_v4(z->ip4_be);
     z->mask_be = __builtin_bswap32(UINT32_MAX << (32 - full.prefix_len));
     z->gateway_be = is_zero(&full.gateway) ? 0 : v4_of(&full.gateway);
-    /* A quarter of the reserve is for frames that data is copied into, so that these can always go on, too. */
+    /* A quarter of the reserve is for frames that data is copied into, so that these can always go
+     * on, too. */
     z->ctrl = zbuf_budget_create(z->pool, "control", full.ctrl_reserve - full.ctrl_reserve / 4, 0);
     z->tx = zbuf_budget_create(z->pool, "linear frames", full.ctrl_reserve / 4, 0);
     if (!z->ctrl || !z->tx || tcp_init(z, (uint8_t *)mem + round_up_64(sizeof *z)) < 0) {
@@ -151,21 +153,29 @@ void zest_input(struct zest *z, uint64_t now_ns, struct zbuf **frames, unsigned 
     tcp_settle(z);
 }
 
-unsigned zest_output(struct zest *z, uint64_t now_ns, struct zest_frame *out, unsigned max)
+static unsigned ctrlq_drain(struct zest *z, struct zest_frame *out, unsigned max)
 {
+    struct ctrlq *q = &z->ctrlq;
     unsigned n = 0;
 
-    assert(now_ns >= z->now_ns);
-    z->now_ns = now_ns;
-    arp_poll(z);
-    for (struct ctrlq *q = &z->ctrlq; n < max && q->head != q->tail; n++) {
+    for (; n < max && q->head != q->tail; n++) {
         struct zbuf *zb = q->frame[q->head++ % CTRLQ_LEN];
         out[n] = (struct zest_frame){.n = 1};
         out[n].seg[0].addr = zb->data;
         out[n].seg[0].len = zb->len;
         z->stats.tx_bytes += zb->len;
     }
+    return n;
+}
+
+unsigned zest_output(struct zest *z, uint64_t now_ns, struct zest_frame *out, unsigned max)
+{
+    assert(now_ns >= z->now_ns);
+    z->now_ns = now_ns;
+    arp_poll(z);
+    unsigned n = ctrlq_drain(z, out, max);
     n += tcp_run(z, out + n, max - n);
+    n += ctrlq_drain(z, out + n, max - n); /* what TCP asked of ARP */
     z->stats.tx_frames += n;
     tcp_settle(z);
     return n;

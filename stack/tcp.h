@@ -27,14 +27,14 @@ struct tcp {
     uint32_t heap_len;
 
     struct tcp_conn *free_conns;
-    struct tcp_conn *last;       /* the connection that the last segment was for */
-    struct tcp_list ready;       /* may have something to send */
-    struct tcp_list blocked;     /* wait for ARP */
-    struct tcp_list time_wait;   /* oldest first */
-    struct tcp_list events;      /* connections with events to be drained */
+    struct tcp_conn *last;     /* the connection that the last segment was for */
+    struct tcp_list ready;     /* may have something to send */
+    struct tcp_list blocked;   /* wait for ARP */
+    struct tcp_list time_wait; /* oldest first */
+    struct tcp_list events;    /* connections with events to be drained */
     struct tcp_listener *listener_events;
-    uint32_t arp_gen;            /* of the ARP table when the blocked ones were last let go */
-    uint64_t retry_ns;           /* memory ran out: do not try to send before */
+    uint32_t arp_gen;  /* of the ARP table when the blocked ones were last let go */
+    uint64_t retry_ns; /* memory ran out: do not try to send before */
 
     struct pbuf *free_pbufs;
     uint32_t pbufs_free;

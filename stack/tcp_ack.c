@@ -1,8 +1,10 @@
-/* tcp_ack.c - what acknowledgements, and their absence, do to the sender: RFC 9293 3.10.7.4 (fifth), loss recovery by
- * RFC 6582 (NewReno) with RFC 3042 (limited transmit, in tcp_usable_window), time-outs by RFC 6298 5.
+/* tcp_ack.c - what acknowledgements, and their absence, do to the sender: RFC 9293 3.10.7.4
+ * (fifth), loss recovery by RFC 6582 (NewReno) with RFC 3042 (limited transmit, in
+ * tcp_usable_window), time-outs by RFC 6298 5.
  *
- * The retransmission timer runs while anything is in flight. The same timer is the persist timer (c->probing) while
- * nothing is in flight and the peer's window keeps what is queued from being sent (RFC 9293 3.8.6.1). */
+ * The retransmission timer runs while anything is in flight. The same timer is the persist timer
+ * (c->probing) while nothing is in flight and the peer's window keeps what is queued from being
+ * sent (RFC 9293 3.8.6.1). */
 #include "tcp_conn.h"
 
 /* Something is queued that a window stops, and nothing is in flight whose ACK could open it. */
@@ -18,7 +20,8 @@ static uint64_t give_up_ns(const struct tcp_conn *c)
 
     if (c->user_timeout_ms)
         r2_ns = c->user_timeout_ms * NS_PER_MS;
-    /* A closed window may stay closed for as long as the peer answers (RFC 9293 3.8.6.1, MUST-37). */
+    /* A closed window may stay closed for as long as the peer answers (RFC 9293 3.8.6.1, MUST-37).
+     */
     return (c->probing ? c->last_ack_ns : c->progress_ns) + r2_ns;
 }
 
@@ -84,7 +87,8 @@ static void update_window(struct tcp_conn *c, const struct tcp_seg *seg)
 static void enter_recovery(struct zest *z, struct tcp_conn *c)
 {
     c->cc->lost(c, c->snd_max - c->snd_una, z->now_ns);
-    c->cwnd = c->ssthresh + 3 * c->mss; /* RFC 5681 3.2 step 3: the three that have left the network */
+    c->cwnd =
+        c->ssthresh + 3 * c->mss; /* RFC 5681 3.2 step 3: the three that have left the network */
     c->recover = c->snd_max;
     c->in_recovery = true;
     c->rtx_now = true;
@@ -148,7 +152,8 @@ static void new_ack(struct zest *z, struct tcp_conn *c, const struct tcp_seg *se
     c->backoff = 0;
     c->soft_error = 0;
     c->rtx_now = false;
-    /* The pbuf that sq_send points to may be freed now: look it up again where snd_nxt was passed by. */
+    /* The pbuf that sq_send points to may be freed now: look it up again where snd_nxt was passed
+     * by. */
     bool passed = seq_lt(c->snd_nxt, c->snd_una);
     if (passed)
         c->snd_nxt = c->snd_una;
@@ -165,8 +170,10 @@ static void new_ack(struct zest *z, struct tcp_conn *c, const struct tcp_seg *se
         if (flight + slack >= c->cwnd)
             c->cc->acked(c, acked, z->now_ns);
     }
-    c->rtx_ns = ZEST_NEVER; /* RFC 6298 5.2, 5.3: restarted by tcp_rtx_arm() while something is in flight */
-    if (c->want_write && c->snd_end - c->snd_una <= c->snd_buf - c->snd_buf / 4 && sendq_room(z, c) > 0) {
+    c->rtx_ns =
+        ZEST_NEVER; /* RFC 6298 5.2, 5.3: restarted by tcp_rtx_arm() while something is in flight */
+    if (c->want_write && c->snd_end - c->snd_una <= c->snd_buf - c->snd_buf / 4 &&
+        sendq_room(z, c) > 0) {
         c->want_write = false;
         tcp_event(z, c, ZEST_EV_WRITABLE);
     }
@@ -186,8 +193,8 @@ void tcp_ack(struct zest *z, struct tcp_conn *c, const struct tcp_seg *seg)
     update_window(c, seg);
     if (seq_gt(seg->ack, c->snd_una))
         new_ack(z, c, seg);
-    else if (seg->len == 0 && !(seg->flags & (TH_SYN | TH_FIN)) && c->snd_wnd == wnd_before && c->snd_una != c->snd_max &&
-             !c->probing)
+    else if (seg->len == 0 && !(seg->flags & (TH_SYN | TH_FIN)) && c->snd_wnd == wnd_before &&
+             c->snd_una != c->snd_max && !c->probing)
         duplicate_ack(z, c); /* RFC 5681 2, DUPLICATE ACKNOWLEDGMENT (a) to (e) */
     if (c->probing && !tcp_window_stalled(c))
         c->backoff = 0;

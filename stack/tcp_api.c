@@ -1,5 +1,5 @@
-/* tcp_api.c - what applications call. Nothing is sent from here: a call changes the connection, and tcp_next() decides
- * what follows from it. Every call that fails leaves everything as it was. */
+/* tcp_api.c - what applications call. Nothing is sent from here: a call changes the connection, and
+ * tcp_next() decides what follows from it. Every call that fails leaves everything as it was. */
 #include "ipv4.h"
 #include "tcp_conn.h"
 
@@ -101,13 +101,14 @@ int zest_accept(struct zest *z, zest_handle listener, zest_handle *out, struct z
     return 0;
 }
 
-int zest_connect(struct zest *z, const struct zest_addr *remote, const struct zest_addr *local, zest_handle *out)
+int zest_connect(struct zest *z, const struct zest_addr *remote, const struct zest_addr *local,
+                 zest_handle *out)
 {
     if (!remote || !out || remote->port == 0)
         return -EINVAL;
     struct ipaddr to = ip_of(remote);
-    if (!ipaddr_equal(&to, &(struct ipaddr){.w = {0, 0, to.w[2], to.w[3]}}) || to.b[10] != 0xff || to.b[11] != 0xff ||
-        ipv4_bad_peer(z, to.w[3]))
+    if (!ipaddr_equal(&to, &(struct ipaddr){.w = {0, 0, to.w[2], to.w[3]}}) || to.b[10] != 0xff ||
+        to.b[11] != 0xff || ipv4_bad_peer(z, to.w[3]))
         return -EINVAL;
     if (ipaddr_equal(&to, &z->ip))
         return -EADDRNOTAVAIL; /* there is no loopback inside a stack */
@@ -131,10 +132,10 @@ int zest_connect(struct zest *z, const struct zest_addr *remote, const struct ze
     c->remote_port = remote->port;
     c->local = z->ip;
     c->local_port = port;
-    tcp_open(z, c);
+    tcp_open(z, c, NULL);
     tcp_set_state(z, c, ZEST_SYN_SENT);
     *out = tcp_conn_handle(z, c);
-    tcp_touch(z, c);
+    tcp_kick(z, c);
     return 0;
 }
 
@@ -163,7 +164,8 @@ ssize_t zest_write(struct zest *z, zest_handle conn, const void *addr, size_t le
     if (!c)
         return -EBADF;
     struct zbuf *zb = zbuf_of(z->pool, addr);
-    if (!zb || (const uint8_t *)addr < zb->data || len > (size_t)(zbuf_end(zb) - (const uint8_t *)addr))
+    if (!zb || (const uint8_t *)addr < zb->data ||
+        len > (size_t)(zbuf_end(zb) - (const uint8_t *)addr))
         return -EFAULT;
     int err = check_writable(c);
     if (err < 0)
@@ -177,7 +179,7 @@ ssize_t zest_write(struct zest *z, zest_handle conn, const void *addr, size_t le
         c->want_write = true;
     if (n == 0)
         return -EAGAIN;
-    tcp_touch(z, c);
+    tcp_kick(z, c);
     return n;
 }
 
@@ -211,7 +213,7 @@ ssize_t zest_write_copy(struct zest *z, zest_handle conn, const void *addr, size
     }
     if (done == 0 && len)
         return -EAGAIN;
-    tcp_touch(z, c);
+    tcp_kick(z, c);
     return (ssize_t)done;
 }
 
@@ -261,7 +263,7 @@ int zest_release(struct zest *z, zest_handle conn, const struct zest_view *views
         zbuf_free(zb);
     }
     if (c && c->state != ZEST_CLOSED)
-        tcp_touch(z, c);
+        tcp_kick(z, c);
     return 0;
 }
 
@@ -292,7 +294,7 @@ int zest_shutdown(struct zest *z, zest_handle conn)
     default:
         return c->fin_queued ? 0 : -ENOTCONN;
     }
-    tcp_touch(z, c);
+    tcp_kick(z, c);
     return 0;
 }
 
@@ -383,8 +385,10 @@ int zest_set_option(struct zest *z, zest_handle handle, enum zest_option opt, ui
         break;
     case ZEST_OPT_KEEPALIVE:
         SET(keep_idle_s, value);
-        if (c)
-            c->keep_ns = value && tcp_synchronized(c) ? z->now_ns + value * NS_PER_S : ZEST_NEVER;
+        if (c) {
+            c->start_keep = value > 0;
+            c->keep_ns = ZEST_NEVER;
+        }
         break;
     case ZEST_OPT_KEEPINTVL:
         if (value == 0)
@@ -413,7 +417,7 @@ int zest_set_option(struct zest *z, zest_handle handle, enum zest_option opt, ui
         return -EINVAL;
     }
     if (c && c->state != ZEST_CLOSED)
-        tcp_touch(z, c);
+        tcp_kick(z, c);
     return 0;
 }
 

@@ -1,15 +1,15 @@
 /* tcp_conn.h - a TCP connection, private to stack/tcp_*.c, timer.c and cc_*.c.
  *
- * Names of sequence variables are RFC 9293's (3.3.1). Sequence numbers are 32 bits and wrap: compare them only with
- * seq_lt() and its kind.
+ * Names of sequence variables are RFC 9293's (3.3.1). Sequence numbers are 32 bits and wrap:
+ * compare them only with seq_lt() and its kind.
  *
  *   send queue (pbufs)   |-- acknowledged, gone --|-- in flight --|-- unsent --|FIN
  *                                              snd_una         snd_nxt      snd_end
  *
  * snd_max is the highest snd_nxt ever; snd_nxt falls back to snd_una on a retransmission time-out.
  *
- * One function, tcp_next() in tcp_output.c, says what a connection does next and when. Whoever changes a connection
- * calls tcp_touch() and it is asked again. */
+ * One function, tcp_next() in tcp_output.c, says what a connection does next and when. Whoever
+ * changes a connection calls tcp_touch() and it is asked again. */
 #ifndef TCP_CONN_H
 #define TCP_CONN_H
 
@@ -17,30 +17,32 @@
 
 #define TCP_HLEN        20u
 #define TCP_OPT_MAX     40u
-#define TCP_TS_LEN      12u /* timestamps, padded */
+#define TCP_TS_LEN      12u  /* timestamps, padded */
 #define TCP_MSS_DEFAULT 536u /* RFC 9293 3.7.1, MUST-15 */
 #define TCP_MSS_MIN     64u  /* a peer's smaller one is not believed */
 #define TCP_WSCALE_MAX  14u  /* RFC 7323 2.3 */
 
-#define TCP_RTO_INIT_NS    (1 * NS_PER_S)     /* RFC 6298 2.1 */
-#define TCP_RTO_MIN_NS     (200 * NS_PER_MS)  /* RFC 6298 2.4 says 1 s; what others do today */
-#define TCP_RTO_MAX_NS     (60 * NS_PER_S)    /* RFC 6298 2.5 */
-#define TCP_RTO_GRANULE_NS (1 * NS_PER_MS)    /* G of RFC 6298 2.3 */
-#define TCP_DELACK_NS      (40 * NS_PER_MS)   /* below the 500 ms of MUST-40 */
+#define TCP_RTO_INIT_NS    (1 * NS_PER_S)    /* RFC 6298 2.1 */
+#define TCP_RTO_MIN_NS     (200 * NS_PER_MS) /* RFC 6298 2.4 says 1 s; what others do today */
+#define TCP_RTO_MAX_NS     (60 * NS_PER_S)   /* RFC 6298 2.5 */
+#define TCP_RTO_GRANULE_NS (1 * NS_PER_MS)   /* G of RFC 6298 2.3 */
+#define TCP_DELACK_NS      (40 * NS_PER_MS)  /* below the 500 ms of MUST-40 */
 #define TCP_MSL_NS         (30 * NS_PER_S)
-#define TCP_R1             3u                 /* retransmissions before the path is doubted, RFC 9293 3.8.3 */
-#define TCP_R2_NS          (300 * NS_PER_S)   /* at least 100 s (SHLD-11) */
-#define TCP_R2_SYN_NS      (180 * NS_PER_S)   /* at least 3 minutes (MUST-23) */
-#define TCP_FIN_WAIT_2_NS  (60 * NS_PER_S)    /* for a connection that nobody reads any more */
+#define TCP_R1             3u /* retransmissions before the path is doubted, RFC 9293 3.8.3 */
+#define TCP_R2_NS          (300 * NS_PER_S) /* at least 100 s (SHLD-11) */
+#define TCP_R2_SYN_NS      (180 * NS_PER_S) /* at least 3 minutes (MUST-23) */
+#define TCP_FIN_WAIT_2_NS  (60 * NS_PER_S)  /* for a connection that nobody reads any more */
 #define TCP_PAWS_IDLE_NS   (24 * 24 * 3600 * NS_PER_S) /* RFC 7323 5.5 */
-#define TCP_CHALLENGE_NS   (100 * NS_PER_MS)  /* challenge ACKs at least so far apart, for each connection */
-#define TCP_RETRY_NS       (1 * NS_PER_MS)    /* after running out of memory */
-#define TCP_QUANTUM        32u   /* frames that one connection sends before it is another's turn */
-#define TCP_REASS_MAX      1024u /* segments in one reassembly queue */
-#define TCP_COPYBREAK      512u  /* smaller segments are joined in the receive queue */
-#define TCP_HELD_MIN       (64u * 1024u) /* memory that one connection may hold even when it is scarce */
-#define TCP_WND_MAX    65535u /* what the window field holds */
-#define TCP_BACKLOG        128u
+#define TCP_CHALLENGE_NS                                                                           \
+    (100 * NS_PER_MS) /* challenge ACKs at least so far apart, for each connection */
+#define TCP_RETRY_NS  (1 * NS_PER_MS) /* after running out of memory */
+#define TCP_QUANTUM   32u   /* frames that one connection sends before it is another's turn */
+#define TCP_REASS_MAX 1024u /* segments in one reassembly queue */
+#define TCP_COPYBREAK 512u  /* smaller segments are joined in the receive queue */
+#define TCP_HELD_MIN  (64u * 1024u) /* memory that one connection may hold even when it is scarce  \
+                                     */
+#define TCP_WND_MAX 65535u          /* what the window field holds */
+#define TCP_BACKLOG 128u
 
 enum { TH_FIN = 1, TH_SYN = 2, TH_RST = 4, TH_PSH = 8, TH_ACK = 16, TH_URG = 32 };
 
@@ -97,7 +99,8 @@ struct tcp_cc {
     void (*init)(struct tcp_conn *c);
     /* acked: newly acknowledged; not called in recovery */
     void (*acked)(struct tcp_conn *c, uint32_t acked, uint64_t now_ns);
-    /* A loss was inferred (third duplicate ACK) or a time-out happened: set ssthresh, and cwnd for after it. */
+    /* A loss was inferred (third duplicate ACK) or a time-out happened: set ssthresh, and cwnd for
+     * after it. */
     void (*lost)(struct tcp_conn *c, uint32_t flight, uint64_t now_ns);
     void (*timed_out)(struct tcp_conn *c, uint32_t flight, uint64_t now_ns);
     /* Nothing was sent for longer than the RTO (RFC 5681 4.1). */
@@ -123,19 +126,20 @@ struct tcp_conn {
     struct tcp_listener *listener;      /* until accepted */
 
     /* flags */
-    bool attached;      /* the application holds the handle */
-    bool passive;       /* came from LISTEN */
-    bool fin_queued;    /* our FIN follows the last byte of the send queue */
-    uint8_t acks_owed;  /* ACKs to be sent now; more than one after segments out of order */
-    bool rtx_now;       /* the segment at snd_una is to be sent again */
-    bool probing;       /* the retransmission timer is the persist timer */
+    bool attached;     /* the application holds the handle */
+    bool passive;      /* came from LISTEN */
+    bool fin_queued;   /* our FIN follows the last byte of the send queue */
+    uint8_t acks_owed; /* ACKs to be sent now; more than one after segments out of order */
+    bool rtx_now;      /* the segment at snd_una is to be sent again */
+    bool probing;      /* the retransmission timer is the persist timer */
     bool probe_now;
     bool nodelay, cork;
-    bool want_write;    /* a write took less than all */
+    bool want_write;             /* a write took less than all */
+    bool start_keep, start_wait; /* these timers begin at the next output */
     bool ts_on, wscale_on;
     bool in_recovery;
-    bool fin_received;  /* rcv_nxt is past the peer's FIN */
-    bool fin_seen;      /* a FIN waits in the reassembly queue, at fin_seq */
+    bool fin_received;    /* rcv_nxt is past the peer's FIN */
+    bool fin_seen;        /* a FIN waits in the reassembly queue, at fin_seq */
     uint8_t unacked_segs; /* full segments received since the last ACK */
     uint8_t snd_wscale, rcv_wscale;
     uint8_t dupacks;
@@ -156,7 +160,7 @@ struct tcp_conn {
     /* congestion control and RTT */
     const struct tcp_cc *cc;
     uint32_t cwnd, ssthresh, cc_acked;
-    uint32_t recover;  /* RFC 6582: highest sequence sent when recovery or the last time-out began */
+    uint32_t recover; /* RFC 6582: highest sequence sent when recovery or the last time-out began */
     uint32_t rtx_high; /* bytes below it have been sent more than once (Karn) */
     bool rtt_timing;
     uint32_t rtt_seq;
@@ -168,21 +172,22 @@ struct tcp_conn {
     uint32_t irs, rcv_nxt, rcv_adv; /* rcv_adv: right edge of the window last advertised */
     uint32_t fin_seq;
     uint32_t rcv_buf;
-    uint32_t rcv_queued, rcv_lent;       /* bytes */
-    uint32_t held;                       /* bytes of segments charged to tcp.rcv that this connection keeps alive */
-    struct zbuf *rq_head, *rq_tail;      /* in order, ready to be read */
-    struct zbuf *reass;                  /* out of order, by sequence number (zb->user) */
+    uint32_t rcv_queued, rcv_lent; /* bytes */
+    uint32_t held; /* bytes of segments charged to tcp.rcv that this connection keeps alive */
+    struct zbuf *rq_head, *rq_tail; /* in order, ready to be read */
+    struct zbuf *reass;             /* out of order, by sequence number (zb->user) */
     uint32_t reass_segs;
     uint32_t ts_recent, last_ack_sent;
     uint64_t ts_recent_ns;
     uint32_t ts_offset;
 
     /* timers; ZEST_NEVER = off */
-    uint64_t rtx_ns;    /* retransmission or persist */
+    uint64_t rtx_ns; /* retransmission or persist */
     uint64_t delack_ns;
     uint64_t keep_ns;
-    uint64_t wait_ns;   /* TIME-WAIT, FIN-WAIT-2 without a reader */
-    uint64_t progress_ns; /* when the peer last acknowledged something, or had nothing to acknowledge: R2 counts from it */
+    uint64_t wait_ns;      /* TIME-WAIT, FIN-WAIT-2 without a reader */
+    uint64_t progress_ns;  /* when the peer last acknowledged something, or had nothing to
+                              acknowledge: R2 counts from it */
     uint64_t challenge_ns; /* the last challenge ACK */
     uint64_t heap_key;
     uint32_t heap_pos; /* 0 = not in the heap */
@@ -192,7 +197,7 @@ struct tcp_conn {
 
     struct ip_path path;
     uint32_t events;
-    int error; /* a positive errno, once it ended so */
+    int error;      /* a positive errno, once it ended so */
     int soft_error; /* the last ICMP error; becomes the reason if the connection times out */
     void *user;
 
@@ -216,7 +221,8 @@ struct tcp_listener {
 };
 
 /* tcp_state.c: life and death */
-struct tcp_conn *tcp_conn_of(const struct zest *z, zest_handle h); /* NULL if h is stale or not a connection's */
+struct tcp_conn *tcp_conn_of(const struct zest *z,
+                             zest_handle h); /* NULL if h is stale or not a connection's */
 struct tcp_listener *tcp_listener_of(const struct zest *z, zest_handle h);
 struct tcp_conn *tcp_conn_new(struct zest *z);
 void tcp_set_state(struct zest *z, struct tcp_conn *c, enum zest_tcp_state state);
@@ -227,7 +233,11 @@ void tcp_conn_detach(struct zest *z, struct tcp_conn *c);
 void tcp_event(struct zest *z, struct tcp_conn *c, uint32_t events);
 void tcp_listener_event(struct zest *z, struct tcp_listener *l);
 void tcp_start_time_wait(struct zest *z, struct tcp_conn *c);
-void tcp_touch(struct zest *z, struct tcp_conn *c); /* it may have something to do: put it on the ready list */
+/* It may have something to do. tcp_touch() asks tcp_next(), at the time of the input or output that
+ * it is called from. tcp_kick() is for the application's calls, which do not bring the time: the
+ * next output asks. */
+void tcp_touch(struct zest *z, struct tcp_conn *c);
+void tcp_kick(struct zest *z, struct tcp_conn *c);
 void tcp_list_remove(struct zest *z, struct tcp_conn *c);
 void tcp_make_ready(struct zest *z, struct tcp_conn *c); /* ... without asking */
 void tcp_block(struct zest *z, struct tcp_conn *c);
@@ -256,7 +266,8 @@ void tcp_rtt_sample(struct tcp_conn *c, uint64_t rtt_ns);
 uint64_t tcp_rto_backed_off(const struct tcp_conn *c);
 
 /* tcp_sendq.c: pbufs */
-uint32_t sendq_room(const struct zest *z, const struct tcp_conn *c); /* bytes that a write may add now */
+uint32_t sendq_room(const struct zest *z,
+                    const struct tcp_conn *c); /* bytes that a write may add now */
 void sendq_append(struct zest *z, struct tcp_conn *c, uint8_t *addr, uint32_t len, struct zbuf *zb);
 void sendq_acked(struct zest *z, struct tcp_conn *c); /* lets go of what is below snd_una */
 void sendq_free(struct zest *z, struct tcp_conn *c);
@@ -276,8 +287,8 @@ struct tcp_payload {
     uint32_t len;    /* bytes, over as many pbufs as it takes */
 };
 uint32_t tcp_frame_cut(const struct zest *z, const struct tcp_payload *pl, uint32_t hdr_len);
-int tcp_frame_data(struct zest *z, const struct tcp_payload *pl, uint32_t hdr_len, struct zest_frame *f,
-                   uint8_t **payload, uint64_t *sum);
+int tcp_frame_data(struct zest *z, const struct tcp_payload *pl, uint32_t hdr_len,
+                   struct zest_frame *f, uint8_t **payload, uint64_t *sum);
 
 /* tcp_ack.c: what an acceptable ACK does; tcp_rtx_timeout is the RTO's side of it */
 void tcp_ack(struct zest *z, struct tcp_conn *c, const struct tcp_seg *seg);
@@ -285,28 +296,31 @@ void tcp_rtx_timeout(struct zest *z, struct tcp_conn *c);
 void tcp_rtx_arm(struct zest *z, struct tcp_conn *c);
 
 /* tcp_input.c */
-void tcp_open(struct zest *z, struct tcp_conn *c); /* chooses the ISS and what the SYN will say */
+/* Chooses the ISS (above *above, if given) and what the SYN will say. */
+void tcp_open(struct zest *z, struct tcp_conn *c, const uint32_t *above);
 
 /* tcp_output.c */
 enum tcp_action {
     TCP_DO_NOTHING,
-    TCP_DO_EXPIRE,     /* TIME-WAIT or FIN-WAIT-2 is over */
-    TCP_DO_TIMEOUT,    /* the retransmission or persist timer went off */
+    TCP_DO_EXPIRE,  /* TIME-WAIT or FIN-WAIT-2 is over */
+    TCP_DO_TIMEOUT, /* the retransmission or persist timer went off */
     TCP_DO_KEEPALIVE,
     TCP_DO_RETRANSMIT, /* the segment at snd_una */
     TCP_DO_PROBE,      /* past a closed window */
     TCP_DO_SEND,       /* what is next: SYN, data, FIN */
     TCP_DO_ACK
 };
-/* What c does next, and when: *when_ns is 0 for now; ZEST_NEVER with TCP_DO_NOTHING = only if something comes in. */
+/* What c does next, and when: *when_ns is 0 for now; ZEST_NEVER with TCP_DO_NOTHING = only if
+ * something comes in. */
 enum tcp_action tcp_next(const struct zest *z, const struct tcp_conn *c, uint64_t *when_ns);
 /* True if tcp_next() would send data or FIN now but for a closed or silly window. */
 bool tcp_window_stalled(const struct tcp_conn *c);
 uint32_t tcp_usable_window(const struct tcp_conn *c);
 
 /* tcp_rst.c */
-void tcp_rst_reply(struct zest *z, const struct pkt *pk, const struct tcp_seg *seg); /* to a segment of no connection */
-void tcp_rst_conn(struct zest *z, const struct tcp_conn *c);                         /* from a connection */
+void tcp_rst_reply(struct zest *z, const struct pkt *pk,
+                   const struct tcp_seg *seg);               /* to a segment of no connection */
+void tcp_rst_conn(struct zest *z, const struct tcp_conn *c); /* from a connection */
 
 /* timer.c: a binary heap of connections */
 void timer_set(struct zest *z, struct tcp_conn *c, uint64_t when_ns);

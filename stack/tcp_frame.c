@@ -1,12 +1,13 @@
 /* tcp_frame.c - how a segment's payload becomes a frame.
  *
- *   1. In place: the payload is the front of its zbuf, so the headers go into the headroom before it, and the frame is
- *      one descriptor. Only one sender at a time may have the headroom, and not while a link still owns a frame there:
- *      that is what the claim is for.
+ *   1. In place: the payload is the front of its zbuf, so the headers go into the headroom before
+ * it, and the frame is one descriptor. Only one sender at a time may have the headroom, and not
+ * while a link still owns a frame there: that is what the claim is for.
  *   2. Gathered: a header segment, then the payload where it lies, one descriptor for each pbuf.
  *   3. Linearised: header and payload in a segment of their own. This is a copy, and counted.
  *
- * 1 goes on every link and is tried first. What 2 costs against 3 is a property of the link (zest_config.gather). */
+ * 1 goes on every link and is tried first. What 2 costs against 3 is a property of the link
+ * (zest_config.gather). */
 #include "cksum.h"
 #include "tcp_conn.h"
 
@@ -19,7 +20,8 @@ static bool fits_headroom(const struct tcp_payload *pl, uint32_t hdr_len)
     return pl->off == 0 && pb->addr == pb->zb->data && (size_t)(pb->addr - lowest) >= hdr_len;
 }
 
-/* The sum over a payload made of pieces: those that begin at an odd offset count with their bytes swapped. */
+/* The sum over a payload made of pieces: those that begin at an odd offset count with their bytes
+ * swapped. */
 static uint64_t add_piece(uint64_t sum, uint64_t piece, uint32_t at)
 {
     if (at % 2)
@@ -27,8 +29,8 @@ static uint64_t add_piece(uint64_t sum, uint64_t piece, uint32_t at)
     return cksum_plus(sum, piece);
 }
 
-/* How much of pl to put into one frame. A zbuf that was made to be one frame should leave as one, even if a few more
- * bytes would have fitted from the next one. */
+/* How much of pl to put into one frame. A zbuf that was made to be one frame should leave as one,
+ * even if a few more bytes would have fitted from the next one. */
 uint32_t tcp_frame_cut(const struct zest *z, const struct tcp_payload *pl, uint32_t hdr_len)
 {
     uint32_t here = pl->pb->len - pl->off;
@@ -46,7 +48,8 @@ uint32_t tcp_frame_cut(const struct zest *z, const struct tcp_payload *pl, uint3
     return min_u32(len, pl->len);
 }
 
-static int in_place(struct zest *z, const struct tcp_payload *pl, struct zest_frame *f, uint8_t **payload, uint64_t *sum)
+static int in_place(struct zest *z, const struct tcp_payload *pl, struct zest_frame *f,
+                    uint8_t **payload, uint64_t *sum)
 {
     zbuf_ref(pl->pb->zb);
     f->n = 1;
@@ -59,7 +62,8 @@ static int in_place(struct zest *z, const struct tcp_payload *pl, struct zest_fr
     return 0;
 }
 
-static int gathered(struct zest *z, const struct tcp_payload *pl, struct zest_frame *f, uint8_t **payload, uint64_t *sum)
+static int gathered(struct zest *z, const struct tcp_payload *pl, struct zest_frame *f,
+                    uint8_t **payload, uint64_t *sum)
 {
     struct zbuf *head = zbuf_alloc_from(z->ctrl, 0);
     uint32_t off = pl->off, done = 0;
@@ -85,8 +89,8 @@ static int gathered(struct zest *z, const struct tcp_payload *pl, struct zest_fr
     return 0;
 }
 
-static int linearised(struct zest *z, const struct tcp_payload *pl, struct zest_frame *f, uint8_t **payload,
-                      uint64_t *sum)
+static int linearised(struct zest *z, const struct tcp_payload *pl, struct zest_frame *f,
+                      uint8_t **payload, uint64_t *sum)
 {
     struct zbuf *zb = zbuf_alloc_from(z->tx, pl->len);
     uint32_t off = pl->off, done = 0;
@@ -110,10 +114,11 @@ static int linearised(struct zest *z, const struct tcp_payload *pl, struct zest_
     return 0;
 }
 
-/* Fills in f with descriptors that hold pl; *payload is where the headers must end, hdr_len bytes of room in front, in
- * the first descriptor (which the caller lengthens). Adds the payload to *sum unless the link does that. */
-int tcp_frame_data(struct zest *z, const struct tcp_payload *pl, uint32_t hdr_len, struct zest_frame *f,
-                   uint8_t **payload, uint64_t *sum)
+/* Fills in f with descriptors that hold pl; *payload is where the headers must end, hdr_len bytes
+ * of room in front, in the first descriptor (which the caller lengthens). Adds the payload to *sum
+ * unless the link does that. */
+int tcp_frame_data(struct zest *z, const struct tcp_payload *pl, uint32_t hdr_len,
+                   struct zest_frame *f, uint8_t **payload, uint64_t *sum)
 {
     if (fits_headroom(pl, hdr_len) && pl->pb->len >= pl->len && zbuf_headroom_claim(pl->pb->zb))
         return in_place(z, pl, f, payload, sum);

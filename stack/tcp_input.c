@@ -1,8 +1,8 @@
-/* tcp_input.c - a segment arrives: RFC 9293 3.10.7, its steps in its order, with RFC 5961's defences against segments
- * that only guess, and RFC 7323's against old ones.
+/* tcp_input.c - a segment arrives: RFC 9293 3.10.7, its steps in its order, with RFC 5961's
+ * defences against segments that only guess, and RFC 7323's against old ones.
  *
- * A segment changes the connection and nothing else: whatever there is to send because of it (ACK, data, FIN) is decided
- * by tcp_next() afterwards. */
+ * A segment changes the connection and nothing else: whatever there is to send because of it (ACK,
+ * data, FIN) is decided by tcp_next() afterwards. */
 #include "cksum.h"
 #include "icmp.h"
 #include "ipv4.h"
@@ -10,8 +10,8 @@
 
 /* ---- what a segment says */
 
-/* A sender that left the checksum to hardware put the sum of the pseudo-header there. On veth and the like, that is how
- * it arrives. */
+/* A sender that left the checksum to hardware put the sum of the pseudo-header there. On veth and
+ * the like, that is how it arrives. */
 static bool is_partial_sum(const struct pkt *pk)
 {
     uint16_t field, pseudo = cksum_fold_raw(cksum_pseudo(&pk->src, &pk->dst, IP_TCP, pk->len));
@@ -24,7 +24,8 @@ static bool parse(struct zest *z, struct pkt *pk, struct tcp_seg *seg)
 {
     const uint8_t *h = pk->p;
 
-    if (pk->len < TCP_HLEN || (uint32_t)(h[12] >> 4) * 4 < TCP_HLEN || (uint32_t)(h[12] >> 4) * 4 > pk->len) {
+    if (pk->len < TCP_HLEN || (uint32_t)(h[12] >> 4) * 4 < TCP_HLEN ||
+        (uint32_t)(h[12] >> 4) * 4 > pk->len) {
         z->stats.drop_tcp_short++;
         return false;
     }
@@ -85,9 +86,11 @@ static uint8_t window_shift(uint32_t rcv_buf)
     return shift;
 }
 
-void tcp_open(struct zest *z, struct tcp_conn *c)
+void tcp_open(struct zest *z, struct tcp_conn *c, const uint32_t *above)
 {
     c->iss = tcp_new_iss(z, c);
+    if (above && seq_leq(c->iss, *above))
+        c->iss = *above + 64000;
     c->snd_una = c->snd_nxt = c->snd_max = c->rtx_high = c->iss;
     c->recover = c->iss;
     c->snd_end = c->iss + 1;
@@ -143,7 +146,8 @@ static void established(struct zest *z, struct tcp_conn *c)
 }
 
 /* 3.10.7.2 */
-static void input_listen(struct zest *z, struct tcp_listener *l, struct pkt *pk, struct tcp_seg *seg)
+static void input_listen(struct zest *z, struct tcp_listener *l, struct pkt *pk,
+                         struct tcp_seg *seg, const uint32_t *above)
 {
     if (seg->flags & TH_RST) {
         z->stats.drop_tcp_state++;
@@ -177,7 +181,7 @@ static void input_listen(struct zest *z, struct tcp_listener *l, struct pkt *pk,
     c->keep_intvl_s = l->keep_intvl_s;
     c->keep_cnt = l->keep_cnt;
     c->user_timeout_ms = l->user_timeout_ms;
-    tcp_open(z, c);
+    tcp_open(z, c, above);
     tcp_set_state(z, c, ZEST_SYN_RECEIVED);
     take_syn(z, c, seg);
     tcp_touch(z, c);
@@ -225,8 +229,8 @@ static void input_syn_sent(struct zest *z, struct tcp_conn *c, struct pkt *pk, s
 /* RFC 7323 5.3 R1: older than what came before. */
 static bool is_paws_old(const struct zest *z, const struct tcp_conn *c, const struct tcp_seg *seg)
 {
-    return c->ts_on && seg->opt.has_ts && !(seg->flags & TH_RST) && seq_lt(seg->opt.ts_val, c->ts_recent) &&
-           z->now_ns - c->ts_recent_ns < TCP_PAWS_IDLE_NS;
+    return c->ts_on && seg->opt.has_ts && !(seg->flags & TH_RST) &&
+           seq_lt(seg->opt.ts_val, c->ts_recent) && z->now_ns - c->ts_recent_ns < TCP_PAWS_IDLE_NS;
 }
 
 static bool in_window(const struct tcp_conn *c, const struct tcp_seg *seg)
@@ -234,8 +238,8 @@ static bool in_window(const struct tcp_conn *c, const struct tcp_seg *seg)
     uint32_t wnd = c->rcv_adv - c->rcv_nxt;
     uint32_t len = seg_end(seg) - seg->seq;
 
-    /* An ACK that follows data which filled the window, and has not arrived, lies right at its edge: RFC 9293's test
-     * would drop it, and with it what it acknowledges. */
+    /* An ACK that follows data which filled the window, and has not arrived, lies right at its
+     * edge: RFC 9293's test would drop it, and with it what it acknowledges. */
     if (len == 0)
         return seq_geq(seg->seq, c->rcv_nxt) && seq_leq(seg->seq, c->rcv_adv);
     if (wnd == 0)
@@ -276,8 +280,8 @@ static bool step_sequence(struct zest *z, struct tcp_conn *c, struct pkt *pk, st
         owe_ack(c);
         return false;
     }
-    /* The SYN that made us, come again: with an ACK in it, it is the other half of a simultaneous open; without, our
-     * SYN and ACK was lost. */
+    /* The SYN that made us, come again: with an ACK in it, it is the other half of a simultaneous
+     * open; without, our SYN and ACK was lost. */
     if (c->state == ZEST_SYN_RECEIVED && (seg->flags & TH_SYN) && seg->seq == c->irs) {
         if (!(seg->flags & TH_ACK)) {
             z->stats.tcp_rx_dup++;
@@ -293,7 +297,8 @@ static bool step_sequence(struct zest *z, struct tcp_conn *c, struct pkt *pk, st
         cut_to_window(c, pk, seg);
         return true;
     }
-    /* A closed window still takes ACKs and RSTs (3.10.7.4, MUST-66), of segments right at its edge. */
+    /* A closed window still takes ACKs and RSTs (3.10.7.4, MUST-66), of segments right at its edge.
+     */
     if (c->rcv_adv == c->rcv_nxt && seg->seq == c->rcv_nxt && seg->len > 0) {
         z->stats.drop_tcp_seq++;
         owe_ack(c);
@@ -301,11 +306,14 @@ static bool step_sequence(struct zest *z, struct tcp_conn *c, struct pkt *pk, st
         seg->flags &= (uint8_t) ~(TH_FIN | TH_PSH);
         return true;
     }
+    if (c->state == ZEST_TIME_WAIT && (seg->flags & TH_FIN))
+        c->wait_ns = z->now_ns + 2 * TCP_MSL_NS; /* our last ACK was lost */
     z->stats.tcp_rx_dup += seq_leq(seg_end(seg), c->rcv_nxt);
     z->stats.drop_tcp_seq += seq_gt(seg_end(seg), c->rcv_nxt);
     if (seg->flags & TH_RST)
         return false;
-    /* Two peers out of step must not answer each other's answers for ever: what carries nothing is answered rarely. */
+    /* Two peers out of step must not answer each other's answers for ever: what carries nothing is
+     * answered rarely. */
     if (seg_end(seg) == seg->seq)
         challenge_ack(z, c);
     else
@@ -398,7 +406,9 @@ static bool step_ack(struct zest *z, struct tcp_conn *c, struct pkt *pk, const s
 
 static bool may_receive(const struct tcp_conn *c)
 {
-    return (c->state == ZEST_ESTABLISHED || c->state == ZEST_FIN_WAIT_1 || c->state == ZEST_FIN_WAIT_2) && !c->fin_received;
+    return (c->state == ZEST_ESTABLISHED || c->state == ZEST_FIN_WAIT_1 ||
+            c->state == ZEST_FIN_WAIT_2) &&
+           !c->fin_received;
 }
 
 /* Seventh: the segment text. */
@@ -425,8 +435,6 @@ static void step_fin(struct zest *z, struct tcp_conn *c, const struct tcp_seg *s
         c->fin_seen = true;
         c->fin_seq = seg->seq + seg->len;
     }
-    if (c->state == ZEST_TIME_WAIT && (seg->flags & TH_FIN))
-        c->wait_ns = z->now_ns + 2 * TCP_MSL_NS; /* our last ACK was lost */
     if (!c->fin_seen || c->fin_received || c->rcv_nxt != c->fin_seq)
         return;
     c->fin_received = true;
@@ -451,9 +459,11 @@ static void step_fin(struct zest *z, struct tcp_conn *c, const struct tcp_seg *s
 }
 
 /* RFC 7323 4.3 (2): a timestamp is kept from the segment that the next ACK answers. */
-static void keep_timestamp(struct zest *z, struct tcp_conn *c, const struct tcp_seg *seg, uint32_t seq_on_wire)
+static void keep_timestamp(struct zest *z, struct tcp_conn *c, const struct tcp_seg *seg,
+                           uint32_t seq_on_wire)
 {
-    if (c->ts_on && seg->opt.has_ts && seq_geq(seg->opt.ts_val, c->ts_recent) && seq_leq(seq_on_wire, c->last_ack_sent)) {
+    if (c->ts_on && seg->opt.has_ts && seq_geq(seg->opt.ts_val, c->ts_recent) &&
+        seq_leq(seq_on_wire, c->last_ack_sent)) {
         c->ts_recent = seg->opt.ts_val;
         c->ts_recent_ns = z->now_ns;
     }
@@ -475,17 +485,21 @@ static void input_general(struct zest *z, struct tcp_conn *c, struct pkt *pk, st
     step_fin(z, c, seg);
 }
 
-/* A SYN for a connection in TIME-WAIT that is clearly newer begins it anew (RFC 9293 3.6.1 MAY-2, RFC 6191). */
+/* A SYN for a connection in TIME-WAIT that is clearly newer begins it anew (RFC 9293 3.6.1 MAY-2,
+ * RFC 6191). */
 static bool reopens(const struct tcp_conn *c, const struct tcp_seg *seg)
 {
     if (c->state != ZEST_TIME_WAIT || (seg->flags & (TH_SYN | TH_ACK | TH_RST)) != TH_SYN)
         return false;
-    return seq_gt(seg->seq, c->rcv_nxt) || (c->ts_on && seg->opt.has_ts && seq_gt(seg->opt.ts_val, c->ts_recent));
+    return seq_gt(seg->seq, c->rcv_nxt) ||
+           (c->ts_on && seg->opt.has_ts && seq_gt(seg->opt.ts_val, c->ts_recent));
 }
 
 void tcp_input(struct zest *z, struct pkt *pk)
 {
     struct tcp_seg seg;
+    uint32_t last_seq;
+    const uint32_t *above = NULL;
 
     if (!parse(z, pk, &seg))
         return;
@@ -496,13 +510,15 @@ void tcp_input(struct zest *z, struct pkt *pk)
     }
     struct tcp_conn *c = tcp_table_find(z, &pk->dst, seg.dst_port, &pk->src, seg.src_port);
     if (c && reopens(c, &seg) && tcp_listener_find(z, &pk->dst, seg.dst_port)) {
+        last_seq = c->snd_max;
+        above = &last_seq;
         tcp_conn_end(z, c, 0);
         c = NULL;
     }
     if (!c) {
         struct tcp_listener *l = tcp_listener_find(z, &pk->dst, seg.dst_port);
         if (l) {
-            input_listen(z, l, pk, &seg);
+            input_listen(z, l, pk, &seg, above);
         } else {
             z->stats.drop_tcp_no_conn++;
             tcp_rst_reply(z, pk, &seg);
@@ -518,8 +534,8 @@ void tcp_input(struct zest *z, struct pkt *pk)
         tcp_touch(z, c);
 }
 
-/* RFC 9293 3.9.2.2, RFC 5927: believed only if it quotes a segment that is in flight, and never enough to end a
- * connection that is established. */
+/* RFC 9293 3.9.2.2, RFC 5927: believed only if it quotes a segment that is in flight, and never
+ * enough to end a connection that is established. */
 void tcp_icmp_error(struct zest *z, const struct icmp_error *e)
 {
     struct tcp_conn *c = tcp_table_find(z, e->local, e->local_port, e->remote, e->remote_port);
@@ -531,7 +547,8 @@ void tcp_icmp_error(struct zest *z, const struct icmp_error *e)
         return;
     }
     if (e->code == ICMP_UNREACH_NEEDFRAG) {
-        uint32_t mtu = e->mtu ? max_u32(e->mtu, 576) : 576; /* RFC 1191, with the floor of RFC 9293's default MSS */
+        uint32_t mtu = e->mtu ? max_u32(e->mtu, 576)
+                              : 576; /* RFC 1191, with the floor of RFC 9293's default MSS */
         if (mtu >= c->path_mtu)
             return;
         c->path_mtu = mtu;

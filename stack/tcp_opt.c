@@ -3,8 +3,8 @@
 
 enum { OPT_END = 0, OPT_NOP = 1, OPT_MSS = 2, OPT_WSCALE = 3, OPT_SACK_PERMITTED = 4, OPT_TS = 8 };
 
-/* False if the options are malformed: a length below 2 or past the end (MUST-7). Unknown ones are skipped (MUST-6);
- * known ones with a wrong length are skipped, too. */
+/* False if the options are malformed: a length below 2 or past the end (MUST-7). Unknown ones are
+ * skipped (MUST-6); known ones with a wrong length are skipped, too. */
 bool tcp_opt_parse(struct tcp_opts *o, const uint8_t *p, uint32_t len)
 {
     *o = (struct tcp_opts){0};
@@ -51,7 +51,8 @@ uint32_t tcp_opt_ts(const struct zest *z, const struct tcp_conn *c, uint8_t *p)
     return TCP_TS_LEN;
 }
 
-/* The options of a SYN: on an active open all that we know, on a passive one only what the peer has offered. */
+/* The options of a SYN: on an active open all that we know, on a passive one only what the peer has
+ * offered. */
 uint32_t tcp_opt_syn(const struct zest *z, const struct tcp_conn *c, uint8_t *p)
 {
     uint32_t n = 4;
@@ -71,7 +72,8 @@ uint32_t tcp_opt_syn(const struct zest *z, const struct tcp_conn *c, uint8_t *p)
     return n;
 }
 
-/* RFC 9293 3.7.1: the smaller of what the peer takes and what the path carries, less the options of every segment. */
+/* RFC 9293 3.7.1: the smaller of what the peer takes and what the path carries, less the options of
+ * every segment. */
 void tcp_set_mss(struct zest *z, struct tcp_conn *c)
 {
     uint32_t mtu = min_u32(z->cfg.mtu, c->path_mtu);

@@ -1,8 +1,9 @@
 /* tcp_output.c - what a connection does next, and doing it.
  *
- * tcp_next() looks at a connection and the time and says what is to be done and when. tcp_run() asks it which
- * connections may send, tcp_deadline() relies on its answer, and nobody else decides, so they cannot disagree.
- * A connection with something to do now is on the ready list; connections take turns of TCP_QUANTUM frames. */
+ * tcp_next() looks at a connection and the time and says what is to be done and when. tcp_run()
+ * asks it which connections may send, tcp_deadline() relies on its answer, and nobody else decides,
+ * so they cannot disagree. A connection with something to do now is on the ready list; connections
+ * take turns of TCP_QUANTUM frames. */
 #include "cksum.h"
 #include "ipv4.h"
 #include "tcp_conn.h"
@@ -15,7 +16,8 @@ uint32_t tcp_usable_window(const struct tcp_conn *c)
     uint32_t cwnd = c->cwnd;
     uint32_t flight = tcp_flight(c);
 
-    if (!c->in_recovery && c->dupacks > 0) /* RFC 3042: a new segment for each of the first two duplicates */
+    if (!c->in_recovery &&
+        c->dupacks > 0) /* RFC 3042: a new segment for each of the first two duplicates */
         cwnd += min_u32(c->dupacks, 2) * c->mss;
     uint32_t wnd = min_u32(c->snd_wnd, cwnd);
     return wnd > flight ? wnd - flight : 0;
@@ -40,8 +42,9 @@ static uint32_t unsent_bytes(const struct tcp_conn *c)
     return seq_lt(c->snd_nxt, c->snd_end) ? c->snd_end - c->snd_nxt : 0;
 }
 
-/* Bytes to send at snd_nxt now; *fin if the FIN goes with them. False: nothing is to be sent yet. The rules against
- * silly windows (RFC 9293 3.8.6.2.1) and Nagle's (3.7.4) are here, and only here. */
+/* Bytes to send at snd_nxt now; *fin if the FIN goes with them. False: nothing is to be sent yet.
+ * The rules against silly windows (RFC 9293 3.8.6.2.1) and Nagle's (3.7.4) are here, and only here.
+ */
 static bool data_due(const struct tcp_conn *c, uint32_t *len, bool *fin)
 {
     if (!may_carry_data(c) || c->snd_nxt == tcp_snd_limit(c))
@@ -144,8 +147,8 @@ static void ack_sent(struct tcp_conn *c)
 }
 
 /* Writes the TCP header so that it ends at payload. Returns its first byte. */
-static uint8_t *tcp_header(struct zest *z, struct tcp_conn *c, uint8_t *payload, uint32_t seq, uint8_t flags,
-                           uint32_t opt_len)
+static uint8_t *tcp_header(struct zest *z, struct tcp_conn *c, uint8_t *payload, uint32_t seq,
+                           uint8_t flags, uint32_t opt_len)
 {
     uint8_t *h = payload - TCP_HLEN - opt_len;
 
@@ -157,16 +160,18 @@ static uint8_t *tcp_header(struct zest *z, struct tcp_conn *c, uint8_t *payload,
     h[13] = flags;
     be16_put(h + 14, window_field(z, c, flags & TH_SYN));
     memset(h + 16, 0, 4); /* checksum, urgent pointer */
-    uint32_t written = flags & TH_SYN ? tcp_opt_syn(z, c, h + TCP_HLEN) : c->ts_on ? tcp_opt_ts(z, c, h + TCP_HLEN) : 0;
+    uint32_t written = flags & TH_SYN ? tcp_opt_syn(z, c, h + TCP_HLEN)
+                       : c->ts_on     ? tcp_opt_ts(z, c, h + TCP_HLEN)
+                                      : 0;
     assert(written == opt_len);
     return h;
 }
 
-/* Builds the segment [seq, seq + pl->len) with flags. pl->len may be cut: the caller looks at it again, and only then
- * knows whether the segment is the last (TH_FIN and TH_PSH are taken off if it was cut).
- * 0, -EAGAIN (blocked on ARP), -EHOSTUNREACH, -ENOBUFS. */
-static int build(struct zest *z, struct tcp_conn *c, uint32_t seq, uint8_t *flags, struct tcp_payload *pl,
-                 struct zest_frame *f)
+/* Builds the segment [seq, seq + pl->len) with flags. pl->len may be cut: the caller looks at it
+ * again, and only then knows whether the segment is the last (TH_FIN and TH_PSH are taken off if it
+ * was cut). 0, -EAGAIN (blocked on ARP), -EHOSTUNREACH, -ENOBUFS. */
+static int build(struct zest *z, struct tcp_conn *c, uint32_t seq, uint8_t *flags,
+                 struct tcp_payload *pl, struct zest_frame *f)
 {
     uint32_t opt_len = options_len(c, *flags);
     uint8_t *payload;
@@ -262,8 +267,10 @@ static int send_syn(struct zest *z, struct tcp_conn *c, struct zest_frame *f)
     return 0;
 }
 
-/* The next segment at snd_nxt, or (forced) as much of it as the override time-out lets past a silly window. */
-static int send_data(struct zest *z, struct tcp_conn *c, uint32_t len, bool fin, struct zest_frame *f)
+/* The next segment at snd_nxt, or (forced) as much of it as the override time-out lets past a silly
+ * window. */
+static int send_data(struct zest *z, struct tcp_conn *c, uint32_t len, bool fin,
+                     struct zest_frame *f)
 {
     struct tcp_payload pl = payload_at(c->sq_send, c->snd_nxt, len);
     uint32_t unsent = unsent_bytes(c);
@@ -300,7 +307,8 @@ static int retransmit(struct zest *z, struct tcp_conn *c, struct zest_frame *f)
     uint32_t sent = min_u32(c->snd_end - c->snd_una, c->snd_max - c->snd_una);
     uint32_t len = min_u32(sent, c->mss);
     bool fin = c->fin_queued && c->snd_una + len == c->snd_end && seq_gt(c->snd_max, c->snd_end);
-    uint8_t flags = (uint8_t)(TH_ACK | (fin ? TH_FIN : 0) | (c->snd_una + len == c->snd_end ? TH_PSH : 0));
+    uint8_t flags =
+        (uint8_t)(TH_ACK | (fin ? TH_FIN : 0) | (c->snd_una + len == c->snd_end ? TH_PSH : 0));
     struct tcp_payload pl = payload_at(len ? c->sq_head : NULL, c->snd_una, len);
 
     if (len == 0 && !fin) { /* acknowledged meanwhile */
@@ -319,8 +327,8 @@ static int retransmit(struct zest *z, struct tcp_conn *c, struct zest_frame *f)
     return 0;
 }
 
-/* RFC 9293 3.8.6.1: at least one octet of new data. What the window does let through goes as an ordinary segment: the
- * override time-out of 3.8.6.2.1. */
+/* RFC 9293 3.8.6.1: at least one octet of new data. What the window does let through goes as an
+ * ordinary segment: the override time-out of 3.8.6.2.1. */
 static int send_probe(struct zest *z, struct tcp_conn *c, struct zest_frame *f)
 {
     uint32_t unsent = unsent_bytes(c);
@@ -359,7 +367,8 @@ static int send_ack(struct zest *z, struct tcp_conn *c, uint32_t seq, struct zes
 static int keepalive(struct zest *z, struct tcp_conn *c, struct zest_frame *f)
 {
     if (!tcp_synchronized(c) || c->state == ZEST_TIME_WAIT || c->snd_una != c->snd_max) {
-        c->keep_ns = z->now_ns + c->keep_idle_s * NS_PER_S; /* only an idle connection is probed (MUST-26) */
+        c->keep_ns =
+            z->now_ns + c->keep_idle_s * NS_PER_S; /* only an idle connection is probed (MUST-26) */
         return 1;
     }
     if (c->keep_sent >= c->keep_cnt) {
@@ -411,8 +420,8 @@ static int act(struct zest *z, struct tcp_conn *c, enum tcp_action action, struc
     return 1;
 }
 
-/* The peer's link address can't be had. A connection being opened fails; any other waits for its timer, as if the
- * segment had been lost. */
+/* The peer's link address can't be had. A connection being opened fails; any other waits for its
+ * timer, as if the segment had been lost. */
 static void unreachable(struct zest *z, struct tcp_conn *c, int err)
 {
     if (!tcp_synchronized(c)) {
@@ -429,14 +438,27 @@ static void unreachable(struct zest *z, struct tcp_conn *c, int err)
     timer_set(z, c, c->rtx_ns);
 }
 
+/* What the application's calls left to be done once the time is known. */
+static void start_timers(struct zest *z, struct tcp_conn *c)
+{
+    if (c->start_keep && tcp_synchronized(c))
+        c->keep_ns = z->now_ns + c->keep_idle_s * NS_PER_S;
+    if (c->start_wait)
+        c->wait_ns = z->now_ns + TCP_FIN_WAIT_2_NS;
+    c->start_keep = c->start_wait = false;
+    tcp_rtx_arm(z, c); /* what was just queued may face a closed window */
+}
+
 /* One connection's turn. *more: it was its time that ran out, not its work. */
-static unsigned turn(struct zest *z, struct tcp_conn *c, struct zest_frame *out, unsigned max, bool *more)
+static unsigned turn(struct zest *z, struct tcp_conn *c, struct zest_frame *out, unsigned max,
+                     bool *more)
 {
     unsigned n = 0;
     uint64_t when_ns;
     uint32_t generation = c->generation;
 
     *more = false;
+    start_timers(z, c);
     for (unsigned steps = 0; n < max; steps++) {
         assert(steps < 4 * TCP_QUANTUM + 16); /* every step sends, or takes a reason to send away */
         enum tcp_action action = tcp_next(z, c, &when_ns);

@@ -1,12 +1,14 @@
-/* tcp_recvq.c - received bytes: the queue that zest_read() lends from, and the segments that came out of order.
+/* tcp_recvq.c - received bytes: the queue that zest_read() lends from, and the segments that came
+ * out of order.
  *
- * Nothing is copied: a received segment's memory moves from the link's budget to the connections' budget (zbuf_charge)
- * and waits here. The exception is small segments, which would each hold a whole frame for a few bytes: they are joined
- * to the one before.
+ * Nothing is copied: a received segment's memory moves from the link's budget to the connections'
+ * budget (zbuf_charge) and waits here. The exception is small segments, which would each hold a
+ * whole frame for a few bytes: they are joined to the one before.
  *
- * How much memory one connection may hold depends on how much is left (half of it), so one that stalls can never take
- * all, and the window that is advertised follows. Segments out of order get half of that, and make room for the next one
- * in order, so a queue full of them can't stop the byte they wait for. */
+ * How much memory one connection may hold depends on how much is left (half of it), so one that
+ * stalls can never take all, and the window that is advertised follows. Segments out of order get
+ * half of that, and make room for the next one in order, so a queue full of them can't stop the
+ * byte they wait for. */
 #include "tcp_conn.h"
 
 uint32_t recvq_held_limit(const struct zest *z)
@@ -70,12 +72,14 @@ static void drop_last_reass(struct tcp_conn *c)
     c->reass_segs--;
 }
 
-/* A small segment behind the last one in the queue, if that has room and nobody else looks at it. */
+/* A small segment behind the last one in the queue, if that has room and nobody else looks at it.
+ */
 static bool join(struct zest *z, struct tcp_conn *c, const struct pkt *pk, uint32_t len)
 {
     struct zbuf *tail = c->rq_tail;
 
-    if (len > TCP_COPYBREAK || !tail || zbuf_refcount(tail) != 1 || zbuf_room(tail) < tail->len + len)
+    if (len > TCP_COPYBREAK || !tail || zbuf_refcount(tail) != 1 ||
+        zbuf_room(tail) < tail->len + len)
         return false;
     memcpy(tail->data + tail->len, pk->p, len);
     tail->len += len;
@@ -105,7 +109,8 @@ static void in_order(struct zest *z, struct tcp_conn *c, struct pkt *pk, uint32_
     }
     bool filled = c->reass != NULL;
     drain_reass(c);
-    /* RFC 9293 3.8.6.3, RFC 5681 4.2: at least every second segment, and at once when a gap closes. */
+    /* RFC 9293 3.8.6.3, RFC 5681 4.2: at least every second segment, and at once when a gap closes.
+     */
     c->unacked_segs++;
     if (filled || c->unacked_segs >= 2)
         c->acks_owed = c->acks_owed ? c->acks_owed : 1;
@@ -114,9 +119,11 @@ static void in_order(struct zest *z, struct tcp_conn *c, struct pkt *pk, uint32_
     tcp_event(z, c, ZEST_EV_READABLE);
 }
 
-/* Sorted by sequence number, without overlaps: what is there stays, what is new is cut to the gaps. A new segment that
- * covers a whole old one and more only keeps the part in front: the rest will be sent again. */
-static void out_of_order(struct zest *z, struct tcp_conn *c, struct pkt *pk, uint32_t seq, uint32_t len)
+/* Sorted by sequence number, without overlaps: what is there stays, what is new is cut to the gaps.
+ * A new segment that covers a whole old one and more only keeps the part in front: the rest will be
+ * sent again. */
+static void out_of_order(struct zest *z, struct tcp_conn *c, struct pkt *pk, uint32_t seq,
+                         uint32_t len)
 {
     struct zbuf **p = &c->reass;
     struct zbuf *before = NULL;
@@ -197,24 +204,26 @@ static uint32_t free_window(const struct zest *z, const struct tcp_conn *c)
     return min_u32(by_buffer, by_memory);
 }
 
-/* The window to advertise now. Its right edge never moves back (SHLD-14), and forward only by steps that are worth a
- * segment (3.8.6.2.2, MUST-39). */
+/* The window to advertise now. Its right edge never moves back (SHLD-14), and forward only by steps
+ * that are worth a segment (3.8.6.2.2, MUST-39). */
 uint32_t recvq_window(const struct zest *z, const struct tcp_conn *c)
 {
     uint32_t offered = c->rcv_adv - c->rcv_nxt;
-    uint32_t now = min_u32(free_window(z, c) >> c->rcv_wscale, TCP_WND_MAX) << c->rcv_wscale; /* what can be said */
+    uint32_t now = min_u32(free_window(z, c) >> c->rcv_wscale, TCP_WND_MAX)
+                   << c->rcv_wscale; /* what can be said */
 
     if (now < offered || now - offered < min_u32(c->mss, c->rcv_buf / 2))
         return offered >> c->rcv_wscale << c->rcv_wscale;
     return now;
 }
 
-/* True if the reader has made so much room that the peer should hear of it without waiting for its next segment. */
+/* True if the reader has made so much room that the peer should hear of it without waiting for its
+ * next segment. */
 bool recvq_update_due(const struct zest *z, const struct tcp_conn *c)
 {
     uint32_t offered = c->rcv_adv - c->rcv_nxt;
 
-    if (offered >= c->rcv_buf / 2 || c->fin_received)
+    if (offered >= c->rcv_buf / 2 || c->fin_received || c->bytes_received == 0)
         return false;
     uint32_t now = recvq_window(z, c);
     uint32_t gain = now > offered ? now - offered : 0;

@@ -1,11 +1,12 @@
-/* tcp_rst.c - resets (RFC 9293 3.5.2). They are control packets: built on the spot, from the control reserve, sent
- * through ARP's queue if need be, and forgotten. */
+/* tcp_rst.c - resets (RFC 9293 3.5.2). They are control packets: built on the spot, from the
+ * control reserve, sent through ARP's queue if need be, and forgotten. */
 #include "cksum.h"
 #include "ipv4.h"
 #include "tcp_conn.h"
 
-static void send_rst(struct zest *z, const struct ipaddr *local, uint16_t local_port, const struct ipaddr *remote,
-                     uint16_t remote_port, uint32_t seq, uint32_t ack, uint8_t flags)
+static void send_rst(struct zest *z, const struct ipaddr *local, uint16_t local_port,
+                     const struct ipaddr *remote, uint16_t remote_port, uint32_t seq, uint32_t ack,
+                     uint8_t flags)
 {
     struct zbuf *zb = ctrl_alloc(z, TCP_HLEN);
 
@@ -19,7 +20,8 @@ static void send_rst(struct zest *z, const struct ipaddr *local, uint16_t local_
     be32_put(h + 8, ack);
     h[12] = TCP_HLEN / 4 << 4;
     h[13] = flags;
-    uint16_t sum = cksum_fold(cksum_add(cksum_pseudo(local, remote, IP_TCP, TCP_HLEN), h, TCP_HLEN));
+    uint16_t sum =
+        cksum_fold(cksum_add(cksum_pseudo(local, remote, IP_TCP, TCP_HLEN), h, TCP_HLEN));
     memcpy(h + 16, &sum, 2);
     zb->len = TCP_HLEN;
     z->stats.tcp_rsts_sent++;
@@ -35,7 +37,8 @@ void tcp_rst_reply(struct zest *z, const struct pkt *pk, const struct tcp_seg *s
     if (seg->flags & TH_ACK) /* 3.10.7.1 */
         send_rst(z, &pk->dst, seg->dst_port, &pk->src, seg->src_port, seg->ack, 0, TH_RST);
     else
-        send_rst(z, &pk->dst, seg->dst_port, &pk->src, seg->src_port, 0, seg->seq + seg_len, TH_RST | TH_ACK);
+        send_rst(z, &pk->dst, seg->dst_port, &pk->src, seg->src_port, 0, seg->seq + seg_len,
+                 TH_RST | TH_ACK);
 }
 
 void tcp_rst_conn(struct zest *z, const struct tcp_conn *c)
@@ -46,7 +49,8 @@ void tcp_rst_conn(struct zest *z, const struct tcp_conn *c)
     case ZEST_FIN_WAIT_1:
     case ZEST_FIN_WAIT_2:
     case ZEST_CLOSE_WAIT:
-        send_rst(z, &c->local, c->local_port, &c->remote, c->remote_port, c->snd_nxt, c->rcv_nxt, TH_RST | TH_ACK);
+        send_rst(z, &c->local, c->local_port, &c->remote, c->remote_port, c->snd_nxt, c->rcv_nxt,
+                 TH_RST | TH_ACK);
         break;
     default:
         break;

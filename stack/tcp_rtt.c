@@ -1,7 +1,7 @@
 /* tcp_rtt.c - the retransmission time-out (RFC 6298).
  *
- * One segment a window is timed, to the nanosecond, and never one that was sent twice (Karn). With timestamps
- * (RFC 7323) a sample can also be had while retransmitting, to the millisecond. */
+ * One segment a window is timed, to the nanosecond, and never one that was sent twice (Karn). With
+ * timestamps (RFC 7323) a sample can also be had while retransmitting, to the millisecond. */
 #include "tcp_conn.h"
 
 void tcp_rtt_init(struct tcp_conn *c)

@@ -1,8 +1,9 @@
 /* tcp_sendq.c - the send queue: pbufs, references into the memory that applications wrote.
  *
- * A pbuf holds one reference on one segment. What continues the last unsent pbuf lengthens it; anything else takes a
- * new pbuf. sendq_acked() lets go of what the peer has. pbufs are shared by all connections, so none may starve the
- * others: one is kept for each connection that has none, and beyond that a connection may hold as many as are left. */
+ * A pbuf holds one reference on one segment. What continues the last unsent pbuf lengthens it;
+ * anything else takes a new pbuf. sendq_acked() lets go of what the peer has. pbufs are shared by
+ * all connections, so none may starve the others: one is kept for each connection that has none,
+ * and beyond that a connection may hold as many as are left. */
 #include "tcp_conn.h"
 
 static bool is_received(const struct zest *z, const struct zbuf *zb)
@@ -14,8 +15,8 @@ static bool pbuf_may_take(const struct zest *z, const struct tcp_conn *c)
 {
     const struct tcp *t = &z->tcp;
 
-    return c->sq_pbufs == 0 ||
-           (t->pbufs_free > t->conns_without_pbuf && c->sq_pbufs <= t->pbufs_free - t->conns_without_pbuf);
+    return c->sq_pbufs == 0 || (t->pbufs_free > t->conns_without_pbuf &&
+                                c->sq_pbufs <= t->pbufs_free - t->conns_without_pbuf);
 }
 
 uint32_t sendq_room(const struct zest *z, const struct tcp_conn *c)

@@ -1,8 +1,8 @@
 /* tcp_state.c - the life of a connection: its slot, its state, the lists it is on, and its end.
  *
- * A slot is free, or a connection of the application's (attached), or one that only TCP still needs (detached: closing
- * in the background, or not yet accepted). It is freed when it is both CLOSED and detached. tcp_set_state() is the only
- * writer of the state. */
+ * A slot is free, or a connection of the application's (attached), or one that only TCP still needs
+ * (detached: closing in the background, or not yet accepted). It is freed when it is both CLOSED
+ * and detached. tcp_set_state() is the only writer of the state. */
 #include "tcp_conn.h"
 
 #define HANDLE_LISTENER 0x80000000u
@@ -82,7 +82,8 @@ zest_handle tcp_conn_handle(const struct zest *z, const struct tcp_conn *c)
 
 zest_handle tcp_listener_handle(const struct zest *z, const struct tcp_listener *l)
 {
-    return (zest_handle)l->generation << 32 | HANDLE_LISTENER | ((uint32_t)(l - z->tcp.listeners) + 1);
+    return (zest_handle)l->generation << 32 | HANDLE_LISTENER |
+           ((uint32_t)(l - z->tcp.listeners) + 1);
 }
 
 struct tcp_conn *tcp_conn_of(const struct zest *z, zest_handle h)
@@ -130,7 +131,7 @@ void tcp_touch(struct zest *z, struct tcp_conn *c)
 {
     uint64_t when_ns;
 
-    tcp_rtx_arm(z, c); /* what was just queued may face a closed window */
+    tcp_rtx_arm(z, c);
     if (c->on != TCP_ON_NONE)
         return;
     (void)tcp_next(z, c, &when_ns);
@@ -138,6 +139,12 @@ void tcp_touch(struct zest *z, struct tcp_conn *c)
         list_append(&z->tcp.ready, c, TCP_ON_READY);
     else if (!c->heap_pos || when_ns < c->heap_key)
         timer_set(z, c, when_ns);
+}
+
+void tcp_kick(struct zest *z, struct tcp_conn *c)
+{
+    if (c->on == TCP_ON_NONE)
+        list_append(&z->tcp.ready, c, TCP_ON_READY);
 }
 
 void tcp_make_ready(struct zest *z, struct tcp_conn *c)
@@ -163,7 +170,8 @@ static void time_wait_remove(struct zest *z, struct tcp_conn *c)
     c->in_time_wait = false;
 }
 
-/* Only those that no application holds: they are the ones that may be ended early for their slot. */
+/* Only those that no application holds: they are the ones that may be ended early for their slot.
+ */
 static void time_wait_append(struct zest *z, struct tcp_conn *c)
 {
     struct tcp_list *list = &z->tcp.time_wait;
@@ -219,7 +227,8 @@ unsigned tcp_events(struct zest *z, struct zest_event *ev, unsigned max)
     unsigned n = 0;
 
     for (struct tcp_listener *l; n < max && (l = z->tcp.listener_events); n++) {
-        ev[n] = (struct zest_event){.handle = tcp_listener_handle(z, l), .user = l->user, .events = ZEST_EV_ACCEPT};
+        ev[n] = (struct zest_event){
+            .handle = tcp_listener_handle(z, l), .user = l->user, .events = ZEST_EV_ACCEPT};
         z->tcp.listener_events = l->ev_next;
         l->has_event = false;
     }
@@ -342,9 +351,8 @@ void tcp_conn_detach(struct zest *z, struct tcp_conn *c)
     }
     if (c->state == ZEST_TIME_WAIT)
         time_wait_append(z, c);
-    if (c->state == ZEST_FIN_WAIT_2)
-        c->wait_ns = z->now_ns + TCP_FIN_WAIT_2_NS;
-    tcp_touch(z, c);
+    c->start_wait = c->state == ZEST_FIN_WAIT_2;
+    tcp_kick(z, c);
 }
 
 void tcp_start_time_wait(struct zest *z, struct tcp_conn *c)

@@ -1,5 +1,6 @@
-/* tcp_table.c - from a segment's addresses and ports to its connection or listener, and the numbers that a peer must not
- * be able to guess: initial sequence numbers (RFC 6528) and ephemeral ports (RFC 6056).
+/* tcp_table.c - from a segment's addresses and ports to its connection or listener, and the numbers
+ * that a peer must not be able to guess: initial sequence numbers (RFC 6528) and ephemeral ports
+ * (RFC 6056).
  *
  * The table is chained and its hash is keyed, so nobody outside can aim at one chain. */
 #include "siphash.h"
@@ -21,8 +22,8 @@ static uint64_t hash_tuple(const struct zest *z, const struct ipaddr *local, uin
     return siphash(z->cfg.secret, &t, sizeof t);
 }
 
-/* The last 64 bits are where IPv4 peers differ; IPv6's first 64 are folded in. One connection's worth of work for each
- * received segment, so it is kept short. */
+/* The last 64 bits are where IPv4 peers differ; IPv6's first 64 are folded in. One connection's
+ * worth of work for each received segment, so it is kept short. */
 static struct tcp_conn **bucket(struct zest *z, const struct ipaddr *local, uint16_t local_port,
                                 const struct ipaddr *remote, uint16_t remote_port)
 {
@@ -57,8 +58,8 @@ void tcp_table_remove(struct zest *z, struct tcp_conn *c)
 static bool is_tuple(const struct tcp_conn *c, const struct ipaddr *local, uint16_t local_port,
                      const struct ipaddr *remote, uint16_t remote_port)
 {
-    return c->remote_port == remote_port && c->local_port == local_port && ipaddr_equal(&c->remote, remote) &&
-           ipaddr_equal(&c->local, local);
+    return c->remote_port == remote_port && c->local_port == local_port &&
+           ipaddr_equal(&c->remote, remote) && ipaddr_equal(&c->local, local);
 }
 
 struct tcp_conn *tcp_table_find(struct zest *z, const struct ipaddr *local, uint16_t local_port,
@@ -80,7 +81,8 @@ struct tcp_listener *tcp_listener_find(struct zest *z, const struct ipaddr *loca
 
     for (uint32_t i = 0; i < z->cfg.max_listeners; i++) {
         struct tcp_listener *l = &z->tcp.listeners[i];
-        if (l->used && l->port == port && (ipaddr_equal(&l->local, &any) || ipaddr_equal(&l->local, local)))
+        if (l->used && l->port == port &&
+            (ipaddr_equal(&l->local, &any) || ipaddr_equal(&l->local, local)))
             return l;
     }
     return NULL;
@@ -99,8 +101,10 @@ uint16_t tcp_free_port(struct zest *z, const struct ipaddr *remote, uint16_t rem
     uint32_t offset = (uint32_t)hash_tuple(z, &z->ip, 0, remote, remote_port, 2);
 
     for (uint32_t i = 0; i < EPHEMERAL_COUNT; i++) {
-        uint16_t port = (uint16_t)(EPHEMERAL_FIRST + (offset + z->tcp.port_hint++) % EPHEMERAL_COUNT);
-        if (!tcp_table_find(z, &z->ip, port, remote, remote_port) && !tcp_listener_find(z, &z->ip, port))
+        uint16_t port =
+            (uint16_t)(EPHEMERAL_FIRST + (offset + z->tcp.port_hint++) % EPHEMERAL_COUNT);
+        if (!tcp_table_find(z, &z->ip, port, remote, remote_port) &&
+            !tcp_listener_find(z, &z->ip, port))
             return port;
     }
     return 0;

@@ -1,7 +1,9 @@
-/* timer.c - connections by deadline: a binary heap, so there is no tick, and time-outs are exact to the nanosecond.
+/* timer.c - connections by deadline: a binary heap, so there is no tick, and time-outs are exact to
+ * the nanosecond.
  *
- * A deadline that moves later (every ACK puts the RTO off) leaves the heap as it is: the entry is looked at when it
- * comes to the front, and sinks then. Only one that moves earlier is sifted at once. */
+ * A deadline that moves later (every ACK puts the RTO off) leaves the heap as it is: the entry is
+ * looked at when it comes to the front, and sinks then. Only one that moves earlier is sifted at
+ * once. */
 #include "tcp_conn.h"
 
 static void place(struct tcp *t, uint32_t pos, struct tcp_conn *c)

@@ -1,7 +1,8 @@
-/* pair.h - two stacks, A (10.0.0.1) and B (10.0.0.2), joined by a wire in virtual time, for unit tests.
+/* pair.h - two stacks, A (10.0.0.1) and B (10.0.0.2), joined by a wire in virtual time, for unit
+ * tests.
  *
- * pair_run() lets both work until nothing is left to do or the time is up. drop() may look at each frame and have it
- * lost. Segments are exchanged by copying, as any wire does. */
+ * pair_run() lets both work until nothing is left to do or the time is up. drop() may look at each
+ * frame and have it lost. Segments are exchanged by copying, as any wire does. */
 #ifndef PAIR_H
 #define PAIR_H
 
@@ -10,7 +11,7 @@
 
 #include "stack/zest.h"
 
-#define PAIR_WIRE 4096u
+#define PAIR_WIRE     4096u
 #define PAIR_DELAY_NS 10000u
 
 struct pair_frame {
@@ -51,7 +52,8 @@ static inline void pair_open(struct pair *p, const struct zest_config *proto)
         memcpy(cfg.mac, (uint8_t[6]){2, 0, 0, 0, 0, (uint8_t)(i + 1)}, 6);
         memset(cfg.secret, 'a' + i, sizeof cfg.secret);
         size_t n = zest_size(&cfg);
-        if (n == 0 || !(p->mem[i] = aligned_alloc(64, (n + 63) & ~63ull)) || zest_init(p->mem[i], &cfg, &p->z[i]) < 0)
+        if (n == 0 || !(p->mem[i] = aligned_alloc(64, (n + 63) & ~63ull)) ||
+            zest_init(p->mem[i], &cfg, &p->z[i]) < 0)
             abort();
     }
 }
@@ -72,11 +74,13 @@ static inline void pair_send(struct pair *p, int from)
                 zbuf_tx_done(p->pool, f[i].seg[s].addr);
             }
             p->frames[from]++;
-            if ((p->drop && p->drop(p, from, zb->data, zb->len)) || p->tail - p->head == PAIR_WIRE) {
+            if ((p->drop && p->drop(p, from, zb->data, zb->len)) ||
+                p->tail - p->head == PAIR_WIRE) {
                 zbuf_free(zb);
                 continue;
             }
-            p->wire[p->tail++ % PAIR_WIRE] = (struct pair_frame){zb, p->now_ns + PAIR_DELAY_NS, !from};
+            p->wire[p->tail++ % PAIR_WIRE] =
+                (struct pair_frame){zb, p->now_ns + PAIR_DELAY_NS, !from};
         }
     }
 }
@@ -95,8 +99,8 @@ static inline void pair_events(struct pair *p, int side)
         }
 }
 
-/* One step: delivers what is due, or moves the time on to what is next. False: nothing will happen any more before
- * until_ns. */
+/* One step: delivers what is due, or moves the time on to what is next. False: nothing will happen
+ * any more before until_ns. */
 static inline bool pair_step(struct pair *p, uint64_t until_ns)
 {
     while (p->head != p->tail && p->wire[p->head % PAIR_WIRE].at_ns <= p->now_ns) {

@@ -14,8 +14,10 @@ static uint8_t pattern(uint32_t i)
     return (uint8_t)(i * 2654435761u >> 13);
 }
 
-/* Moves total bytes from A to B through zbufs of size bytes, checking each. Returns how many arrived whole. */
-static uint32_t transfer(struct pair *p, zest_handle c[2], uint32_t total, uint32_t size, uint64_t limit_ns)
+/* Moves total bytes from A to B through zbufs of size bytes, checking each. Returns how many
+ * arrived whole. */
+static uint32_t transfer(struct pair *p, zest_handle c[2], uint32_t total, uint32_t size,
+                         uint64_t limit_ns)
 {
     uint32_t sent = 0, got = 0, off = 0;
     struct zbuf *zb = NULL;
@@ -116,7 +118,8 @@ static void moves_large_zbufs(void)
         zest_handle c[2];
         struct zest_stats st;
 
-        pair_open(&p, &(struct zest_config){.gather = gather ? ZEST_GATHER_ALWAYS : ZEST_GATHER_NEVER});
+        pair_open(&p,
+                  &(struct zest_config){.gather = gather ? ZEST_GATHER_ALWAYS : ZEST_GATHER_NEVER});
         CU_ASSERT_EQUAL_FATAL(pair_connect(&p, c, NULL), 0);
         CU_ASSERT_EQUAL(transfer(&p, c, 4u << 20, 100001, 10000000000), 4u << 20);
         zest_stats(p.z[0], &st);
@@ -156,7 +159,8 @@ static void survives_loss(void)
         zest_handle c[2];
         uint32_t state = seed;
 
-        pair_open(&p, &(struct zest_config){.gather = seed & 1 ? ZEST_GATHER_ALWAYS : ZEST_GATHER_NEVER});
+        pair_open(
+            &p, &(struct zest_config){.gather = seed & 1 ? ZEST_GATHER_ALWAYS : ZEST_GATHER_NEVER});
         CU_ASSERT_EQUAL_FATAL(pair_connect(&p, c, NULL), 0);
         p.drop = lose_some;
         p.ctx = &state;
@@ -195,7 +199,8 @@ static void reader_that_stops(void)
     uint32_t got = 0;
     struct zest_view v[16];
     for (int turns = 0; turns < 100; turns++) {
-        for (int n; (n = zest_read(p.z[1], c[1], v, 16)) > 0; zest_release(p.z[1], c[1], v, (unsigned)n))
+        for (int n; (n = zest_read(p.z[1], c[1], v, 16)) > 0;
+             zest_release(p.z[1], c[1], v, (unsigned)n))
             for (int i = 0; i < n; i++)
                 got += v[i].len;
         pair_run(&p, 100000000);
@@ -241,5 +246,6 @@ static void refuses(void)
     CU_ASSERT_EQUAL(pair_close(&p), 0);
 }
 
-CHECK_MAIN("tcp", CHECK(opens_and_closes), CHECK(moves_bytes_without_copying), CHECK(moves_large_zbufs),
-           CHECK(small_writes), CHECK(survives_loss), CHECK(reader_that_stops), CHECK(refuses))
+CHECK_MAIN("tcp", CHECK(opens_and_closes), CHECK(moves_bytes_without_copying),
+           CHECK(moves_large_zbufs), CHECK(small_writes), CHECK(survives_loss),
+           CHECK(reader_that_stops), CHECK(refuses))
