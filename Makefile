@@ -48,7 +48,7 @@ FUZZ_BIN  := $(patsubst tests/%.c,$(BUILD)/%,$(FUZZ_SRC))
 EX_BIN    := $(patsubst %.c,$(BUILD)/%,$(EX_SRC))
 BPF_OBJ   := $(patsubst %.c,$(BUILD)/%.o,$(BPF_SRC))
 
-.PHONY: all help setup demo check bench deps lint format clean unit-bins tests fuzzers fuzz-bins where where-fuzz
+.PHONY: all help setup demo check fuzz bench deps lint format clean unit-bins tests fuzzers fuzz-bins where where-fuzz
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -67,6 +67,9 @@ demo: setup ## the main job, end to end: echo and bench over AF_XDP
 
 check: setup ## every test; last line: N passed, N failed
 	@tests/run
+
+fuzz: setup ## fuzz each target for TIME=60 seconds
+	@tests/fuzz/run $(or $(TIME),60)
 
 deps: $(LIBS) ## prove that the rooms depend one way only
 	@tests/deps $(BUILD)

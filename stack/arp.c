@@ -122,7 +122,7 @@ static struct arp_entry *make(struct zest *z, uint32_t ip_be, bool wanted)
     }
     if (!victim)
         return NULL;
-    if (victim->used_ns != 0)
+    if (victim->used_ns != 0 && (victim->state == ARP_REACHABLE || victim->state == ARP_STALE))
         z->arp.gen++; /* copies of it would never be refreshed again */
     assert(victim->queued == 0);
     *victim = (struct arp_entry){.ip_be = ip_be};

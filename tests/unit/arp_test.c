@@ -152,6 +152,9 @@ static void failure_is_forgotten(void)
         advance(ARP_RETRY_NS);
     CU_ASSERT_EQUAL(arp_deadline(&fx), ZEST_NEVER);
     CU_ASSERT_PTR_NULL(find(&fx, PEER));
+    uint32_t gen = fx.arp.gen;
+    resolve(PEER); /* asking again changes no answer that anybody has */
+    CU_ASSERT_EQUAL(fx.arp.gen, gen);
     teardown();
 }
 
