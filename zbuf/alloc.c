@@ -10,28 +10,36 @@
 #include "internal.h"
 #include "sanitize.h"
 
-/* Gives a segment from magazine or store a fresh header. size, cls and pool are there since the
- * slab has its class. */
-static inline void begin_life(struct zbuf *zb, const struct mag *m, uint64_t clock_ns)
+/* A segment out of a magazine gets what is new in its header. size, cls and pool are there since
+ * its slab has its class; owner and flags since it came into the magazine. */
+static inline void begin_life(struct zbuf *zb, uint64_t clock_ns)
 {
     ASAN_UNPOISON_MEMORY_REGION((uint8_t *)zb + ZBUF_HEADER, zb->size - ZBUF_HEADER);
+    __atomic_store_n(&zb->refcount, 1, __ATOMIC_RELAXED);
     zb->data = (uint8_t *)zb + ZBUF_OVERHEAD;
     zb->len = 0;
     zb->generation++;
-    memcpy(&zb->owner, &m->stamp, sizeof m->stamp);
     zb->next = NULL;
     zb->priv = clock_ns;
-    __atomic_store_n(&zb->refcount, 1, __ATOMIC_RELAXED);
 }
-static_assert(offsetof(struct zbuf, next) - offsetof(struct zbuf, owner) ==
-                  sizeof(((struct mag *)0)->stamp),
-              "the stamp covers what lies from owner to next");
 
-static inline void end_life(struct zbuf *zb, unsigned cls)
+static inline void end_life(struct zbuf *zb)
 {
     __atomic_store_n(&zb->refcount, 0, __ATOMIC_RELAXED);
-    ASAN_POISON_MEMORY_REGION((uint8_t *)zb + ZBUF_HEADER, class_size(cls) - ZBUF_HEADER);
-    (void)cls;
+    ASAN_POISON_MEMORY_REGION((uint8_t *)zb + ZBUF_HEADER, zb->size - ZBUF_HEADER);
+}
+
+static inline struct mag *mag_of(const struct cache *c, uint32_t budget, uint32_t cls)
+{
+    return c->mag[budget * ZBUF_CLASSES + cls];
+}
+
+static inline void mag_push(struct mag *m, struct zbuf *zb)
+{
+    uint32_t n = m->n;
+    m->slot[n] = zb;
+    m->frees++;
+    __atomic_store_n(&m->n, n + 1, __ATOMIC_RELAXED);
 }
 
 /* ---- allocation */
@@ -77,11 +85,10 @@ unsigned pool_take(struct zbuf_pool *pool, struct cache *own, struct zbuf_budget
 
 /* The first of out[] comes from the store, with as many more as there are without growing the
  * class; the magazine is filled on the same trip. */
-static unsigned alloc_slow(struct zbuf_pool *pool, struct zbuf_budget *b, unsigned want,
-                           struct zbuf **out, unsigned n, const void *site)
+static COLD unsigned alloc_slow(struct zbuf_pool *pool, struct zbuf_budget *b, unsigned want,
+                                struct zbuf **out, unsigned n, const void *site)
 {
     struct cache *own = cache_get(pool);
-    struct mag direct = {.stamp = {b->id, 0, pool->flags, 0, {0}}};
     unsigned cls;
     pool_lock(pool);
     uint64_t now = clock_now(pool);
@@ -93,11 +100,12 @@ static unsigned alloc_slow(struct zbuf_pool *pool, struct zbuf_budget *b, unsign
     unsigned got = pool_take(pool, own, b, want, out, n, &cls);
     struct class *c = &pool->cls[want];
     if (got) {
-        direct.stamp.cls = (uint8_t)cls;
+        struct stamp stamp = {.owner = b->id, .cls = (uint8_t)cls, .flags = pool->flags};
         for (unsigned i = 0; i < got; i++) {
             VALGRIND_MEMPOOL_ALLOC(pool, (uint8_t *)out[i] + ZBUF_HEADER,
                                    class_size(cls) - ZBUF_HEADER);
-            begin_life(out[i], &direct, now);
+            memcpy(&out[i]->owner, &stamp, sizeof stamp);
+            begin_life(out[i], now);
             if (unlikely(pool->debug))
                 debug_alloc(pool, out[i], site);
         }
@@ -129,42 +137,54 @@ static unsigned alloc_slow(struct zbuf_pool *pool, struct zbuf_budget *b, unsign
     return got;
 }
 
-static inline struct zbuf *alloc_one(struct zbuf_pool *pool, struct zbuf_budget *b, size_t bytes,
-                                     const void *site)
+static COLD struct zbuf *alloc_one_slow(struct zbuf_budget *b, size_t bytes, const void *site)
 {
-    if (unlikely(bytes > ZBUF_SEG_MAX - ZBUF_OVERHEAD)) {
+    struct zbuf *zb;
+    if (bytes > ZBUF_SEG_MAX - ZBUF_OVERHEAD) {
         errno = EMSGSIZE;
         return NULL;
     }
-    unsigned cls = class_for(bytes);
+    return alloc_slow(b->pool, b, class_for(bytes), &zb, 1, site) ? zb : NULL;
+}
+
+/* Both of these end in a tail call where the fast path does not do, so that it saves no registers.
+ * alloc_one() returns NULL for "take the slow path". */
+static inline __attribute__((always_inline)) struct zbuf *alloc_one(const struct zbuf_pool *pool,
+                                                                    uint32_t id, size_t bytes)
+{
     struct cache *c = zbuf_tls;
-    struct zbuf *zb = NULL;
-    if (likely(__atomic_load_n(&c->pool, __ATOMIC_RELAXED) == pool && cache_enter(c))) {
-        struct mag *m = c->mag[b->id * ZBUF_CLASSES + cls];
-        if (likely(m && m->n)) {
-            uint32_t n = m->n - 1;
-            zb = m->slot[n];
-            __atomic_store_n(&m->n, n, __ATOMIC_RELAXED);
-            if (n < m->low)
-                m->low = n;
-            m->allocs++;
-            begin_life(zb, m, c->clock_ns);
-        }
+    if (unlikely(bytes > ZBUF_SEG_MAX - ZBUF_OVERHEAD ||
+                 __atomic_load_n(&c->pool, __ATOMIC_RELAXED) != pool || !cache_enter(c)))
+        return NULL;
+    struct mag *m = mag_of(c, id, class_for(bytes));
+    uint32_t n;
+    if (unlikely(!m || (n = m->n) == 0)) {
         cache_leave(c);
-        if (likely(zb))
-            return zb;
+        return NULL;
     }
-    return alloc_slow(pool, b, cls, &zb, 1, site) ? zb : NULL;
+    struct zbuf *zb = m->slot[--n];
+    __atomic_store_n(&m->n, n, __ATOMIC_RELAXED);
+    if (n < m->low)
+        m->low = n;
+    begin_life(zb, c->clock_ns);
+    cache_leave(c);
+    return zb;
 }
 
 struct zbuf *zbuf_alloc(struct zbuf_pool *pool, size_t bytes)
 {
-    return alloc_one(pool, &pool->budget[0], bytes, __builtin_return_address(0));
+    struct zbuf *zb = alloc_one(pool, 0, bytes);
+    if (likely(zb))
+        return zb;
+    return alloc_one_slow(&pool->budget[0], bytes, __builtin_return_address(0));
 }
 
 struct zbuf *zbuf_alloc_from(struct zbuf_budget *b, size_t bytes)
 {
-    return alloc_one(b->pool, b, bytes, __builtin_return_address(0));
+    struct zbuf *zb = alloc_one(b->pool, b->id, bytes);
+    if (likely(zb))
+        return zb;
+    return alloc_one_slow(b, bytes, __builtin_return_address(0));
 }
 
 unsigned zbuf_alloc_bulk(struct zbuf_budget *b, size_t bytes, struct zbuf **out, unsigned n)
@@ -177,18 +197,18 @@ unsigned zbuf_alloc_bulk(struct zbuf_budget *b, size_t bytes, struct zbuf **out,
     unsigned cls = class_for(bytes), got = 0;
     struct cache *c = zbuf_tls;
     if (likely(__atomic_load_n(&c->pool, __ATOMIC_RELAXED) == pool && cache_enter(c))) {
-        struct mag *m = c->mag[b->id * ZBUF_CLASSES + cls];
+        struct mag *m = mag_of(c, b->id, cls);
         if (likely(m)) {
-            got = n < m->n ? n : m->n;
-            struct zbuf **from = m->slot + m->n;
-            for (unsigned i = 0; i < got; i++) {
-                out[i] = *--from;
-                begin_life(out[i], m, c->clock_ns);
+            uint32_t left = m->n;
+            uint64_t clock_ns = c->clock_ns;
+            for (; got < n && left > 0; got++) {
+                struct zbuf *zb = m->slot[--left];
+                begin_life(zb, clock_ns);
+                out[got] = zb;
             }
-            __atomic_store_n(&m->n, m->n - got, __ATOMIC_RELAXED);
-            if (m->n < m->low)
-                m->low = m->n;
-            m->allocs += got;
+            __atomic_store_n(&m->n, left, __ATOMIC_RELAXED);
+            if (left < m->low)
+                m->low = left;
         }
         cache_leave(c);
     }
@@ -222,42 +242,42 @@ void zbuf_share(struct zbuf *zb)
     zb->flags &= (uint8_t)~FLAG_OWNED;
 }
 
-/* One of several references is dropped; true if it turned out to be the last. */
-static bool drop_one(struct zbuf_pool *pool, struct zbuf *zb, uint32_t seen)
-{
-    if (unlikely(seen == 0))
-        zbuf_misuse(pool, zb, "double free");
-    if (zb->flags & FLAG_OWNED) {
-        __atomic_store_n(&zb->refcount, seen - 1, __ATOMIC_RELAXED);
-        return false;
-    }
-    uint32_t before = __atomic_fetch_sub(&zb->refcount, 1, __ATOMIC_ACQ_REL);
-    if (unlikely(before == 0))
-        zbuf_misuse(pool, zb, "double free");
-    return before == 1;
-}
-
 /* ---- free */
 
-static void free_slow(struct zbuf_pool *pool, struct zbuf *zb, unsigned cls)
+/* Takes out of a header what a segment in a magazine must not have. Returns the segment that was
+ * borrowed from, if one was. */
+static struct zbuf *clean(const struct zbuf_pool *pool, struct zbuf *zb)
+{
+    struct zbuf *from = NULL;
+    if (zb->owner >= pool->budgets_used)
+        zbuf_misuse(pool, zb, "damaged header");
+    if (zb->flags & FLAG_BORROWED)
+        from = *lender(zb);
+    zb->flags = pool->flags;
+    zb->headroom_busy = 0;
+    return from;
+}
+
+/* The last reference is given back: anything that the fast path is not for. */
+static COLD void free_slow(struct zbuf_pool *pool, struct zbuf *zb, unsigned cls)
 {
     struct cache *own = cache_get(pool);
     pool_lock(pool);
-    struct zbuf_budget *b = &pool->budget[zb->owner];
     if (own)
         own->clock_ns = clock_now(pool);
     if (unlikely(pool->debug))
         debug_free(pool, zb, cls);
+    struct zbuf *lent_from = clean(pool, zb);
+    struct zbuf_budget *b = &pool->budget[zb->owner];
     VALGRIND_MEMPOOL_FREE(pool, (uint8_t *)zb + ZBUF_HEADER);
-    end_life(zb, cls);
+    end_life(zb);
     struct mag *m = own && !pool->slow && !budget_over(b) ? mag_get(own, b, cls) : NULL;
     if (m) {
         mag_sync(pool, m);
         if (m->n == m->cap)
             mag_bring(pool, m, m->batch);
-        m->slot[m->n] = zb;
-        __atomic_store_n(&m->n, m->n + 1, __ATOMIC_RELAXED);
         mag_settle(pool, m);
+        mag_push(m, zb);
     } else {
         store_give(pool, zb, cls);
         budget_adjust(b, cls, -1);
@@ -266,59 +286,93 @@ static void free_slow(struct zbuf_pool *pool, struct zbuf *zb, unsigned cls)
         waiters_check(pool);
     mirror_publish(pool, b);
     pool_unlock(pool);
-}
-
-/* zb's one reference is given back. */
-static inline void free_last(struct cache *c, struct zbuf *zb, unsigned cls)
-{
-    if (unlikely(zb->owner >= ZBUF_BUDGETS))
-        zbuf_misuse(c->pool, zb, "damaged header");
-    struct zbuf *lent_from = NULL;
-    if (unlikely(zb->flags & FLAG_BORROWED))
-        lent_from = *lender(zb);
-    if (likely(cache_enter(c))) {
-        struct mag *m = c->mag[zb->owner * ZBUF_CLASSES + cls];
-        if (likely(m && m->n < m->cap)) {
-            end_life(zb, cls);
-            m->slot[m->n] = zb;
-            __atomic_store_n(&m->n, m->n + 1, __ATOMIC_RELAXED);
-            zb = NULL;
-        }
-        cache_leave(c);
-    }
-    if (unlikely(zb != NULL))
-        free_slow(c->pool, zb, cls);
-    if (unlikely(lent_from != NULL))
+    if (lent_from)
         zbuf_free(lent_from);
 }
 
-/* zb is not in the pool that this thread used last. */
-static struct cache *cache_for(const struct zbuf *zb)
+/* zb is not in the pool that this thread used last: finds out which, or whether it is a zbuf. */
+static COLD void free_elsewhere(struct zbuf *zb)
 {
     struct zbuf_pool *pool = pool_of_addr(zb);
     if (!pool)
         zbuf_misuse(NULL, zb, "free of something that is not a zbuf");
-    struct cache *c = cache_get(pool);
-    if (!c)
+    if (!cache_get(pool))
         zbuf_misuse(pool, zb, "no memory for this thread's cache, needed to free");
-    return c;
+    zbuf_free(zb);
 }
 
-static inline void free_one(struct zbuf *zb)
+/* One of several references, or of none. */
+static __attribute__((noinline)) void drop(struct zbuf_pool *pool, struct zbuf *zb)
+{
+    uint32_t before = zbuf_refcount(zb);
+    if (zb->flags & FLAG_OWNED)
+        __atomic_store_n(&zb->refcount, before - 1, __ATOMIC_RELAXED);
+    else if (before)
+        before = __atomic_fetch_sub(&zb->refcount, 1, __ATOMIC_ACQ_REL);
+    if (unlikely(before == 0))
+        zbuf_misuse(pool, zb, "double free");
+    if (unlikely(before == 1)) { /* the others were dropped meanwhile */
+        unsigned cls = 0;
+        pool_seg(pool, zb, &cls);
+        free_slow(pool, zb, cls);
+    }
+}
+
+static inline bool stamp_is(const struct zbuf *zb, const struct mag *m)
+{
+    return memcmp(&zb->owner, &m->stamp, sizeof m->stamp) == 0;
+}
+
+/* Into another magazine than the last time, or it is a case for one of the slow paths. */
+static __attribute__((noinline)) void free_other(struct cache *c, struct zbuf *zb)
+{
+    size_t off = (size_t)((uintptr_t)zb - (uintptr_t)c->base);
+    uint64_t id = __atomic_load_n(&c->slab_id[off >> SLAB_SHIFT], __ATOMIC_RELAXED);
+    if (unlikely(id == SLAB_NONE || off & slab_mask(id)))
+        zbuf_misuse(c->pool, zb, "free of something that is not a zbuf");
+    if (__atomic_load_n(&zb->refcount, __ATOMIC_ACQUIRE) != 1) {
+        drop(c->pool, zb);
+        return;
+    }
+    if (likely(cache_enter(c))) {
+        struct mag *m = mag_of(c, zb->owner % ZBUF_BUDGETS, slab_cls(id));
+        if (likely(m && m->n < m->cap && stamp_is(zb, m))) {
+            end_life(zb);
+            mag_push(m, zb);
+            c->last = m;
+            cache_leave(c);
+            return;
+        }
+        cache_leave(c);
+    }
+    free_slow(c->pool, zb, slab_cls(id));
+}
+
+/* The last magazine is tried before it is known whether it is the right one: everything that is
+ * asked of the segment is then a branch to be predicted, not an address to be waited for. */
+static inline __attribute__((always_inline)) void free_one(struct zbuf *zb)
 {
     struct cache *c = zbuf_tls;
+    struct mag *m = c->last;
     size_t off = (size_t)((uintptr_t)zb - (uintptr_t)c->base);
     if (unlikely(off >= __atomic_load_n(&c->size, __ATOMIC_RELAXED))) {
-        c = cache_for(zb);
-        off = (size_t)((uintptr_t)zb - (uintptr_t)c->base);
-    }
-    unsigned cls = __atomic_load_n(&c->slab_class[off >> SLAB_SHIFT], __ATOMIC_RELAXED);
-    if (unlikely(cls == CLASS_NONE || off & (class_size(cls) - 1)))
-        zbuf_misuse(c->pool, zb, "free of something that is not a zbuf");
-    uint32_t seen = __atomic_load_n(&zb->refcount, __ATOMIC_ACQUIRE);
-    if (unlikely(seen != 1) && !drop_one(c->pool, zb, seen))
+        free_elsewhere(zb);
         return;
-    free_last(c, zb, cls);
+    }
+    if (likely(__atomic_load_n(&c->slab_id[off >> SLAB_SHIFT], __ATOMIC_RELAXED) == m->slab_id &&
+               !(off & slab_mask(m->slab_id)) &&
+               /* acquire: sees what those did who gave theirs back */
+               __atomic_load_n(&zb->refcount, __ATOMIC_ACQUIRE) == 1 && stamp_is(zb, m) &&
+               cache_enter(c))) {
+        if (likely(m->n < m->cap)) {
+            end_life(zb);
+            mag_push(m, zb);
+            cache_leave(c);
+            return;
+        }
+        cache_leave(c);
+    }
+    free_other(c, zb);
 }
 
 void zbuf_free(struct zbuf *zb)
@@ -327,11 +381,45 @@ void zbuf_free(struct zbuf *zb)
         free_one(zb);
 }
 
+/* Frees those at the front that go into the same magazine as the first; how many that were. */
+static unsigned free_run(struct zbuf **zbs, unsigned n)
+{
+    struct cache *c = zbuf_tls;
+    struct mag *m = c->last;
+    const uint64_t *ids = c->slab_id, id = m->slab_id;
+    const uintptr_t base = (uintptr_t)c->base;
+    const size_t size = __atomic_load_n(&c->size, __ATOMIC_RELAXED);
+    if (unlikely(!cache_enter(c)))
+        return 0;
+    uint32_t have = m->n;
+    unsigned i = 0, room = m->cap - have;
+    n = n < room ? n : room;
+    for (; i < n; i++) {
+        struct zbuf *zb = zbs[i];
+        size_t off = (size_t)((uintptr_t)zb - base);
+        if (unlikely(off >= size ||
+                     __atomic_load_n(&ids[off >> SLAB_SHIFT], __ATOMIC_RELAXED) != id ||
+                     off & slab_mask(id) || __atomic_load_n(&zb->refcount, __ATOMIC_ACQUIRE) != 1 ||
+                     !stamp_is(zb, m)))
+            break;
+        end_life(zb);
+        m->slot[have + i] = zb;
+    }
+    m->frees += i;
+    __atomic_store_n(&m->n, have + i, __ATOMIC_RELAXED);
+    cache_leave(c);
+    return i;
+}
+
 void zbuf_free_bulk(struct zbuf **zbs, unsigned n)
 {
-    for (unsigned i = 0; i < n; i++)
-        if (likely(zbs[i] != NULL))
-            free_one(zbs[i]);
+    while (n > 0) {
+        unsigned done = free_run(zbs, n);
+        if (done < n) /* this one decides which magazine is next */
+            zbuf_free(zbs[done++]);
+        zbs += done;
+        n -= done;
+    }
 }
 
 /* ---- addresses */

@@ -24,13 +24,14 @@
 #define MEMBARRIER_PRIVATE          (1 << 3)
 #define MEMBARRIER_PRIVATE_REGISTER (1 << 4)
 
-#define MAG_BYTES   (256u * 1024) /* most that one magazine holds, */
-#define MAG_SLOTS   128u          /* and most segments */
+#define MAG_BYTES   (1024u * 1024) /* most that one magazine holds, */
+#define MAG_SLOTS   128u           /* and most segments */
 #define BATCH_FIRST 4u
 #define TABLE_BYTES (sizeof(struct mag *) * ZBUF_BUDGETS * ZBUF_CLASSES)
 #define YIELDS_MAX  65536u /* waited for a thread that was preempted between enter and leave */
 
 static struct cache no_cache; /* of no pool: what zbuf_tls points to before the first operation */
+struct mag zbuf_no_mag = {.slab_id = SLAB_NONE};
 __thread struct cache *zbuf_tls = &no_cache;
 static __thread struct cache *thread_caches;
 
@@ -134,8 +135,9 @@ struct cache *cache_get(struct zbuf_pool *pool)
     *c = (struct cache){.pool = pool,
                         .base = pool->region.base,
                         .size = pool->region.size,
-                        .slab_class = pool->slab_class,
+                        .slab_id = pool->slab_id,
                         .mag = table,
+                        .last = &zbuf_no_mag,
                         .next_in_thread = thread_caches};
     pthread_setspecific(exit_key, c);
     pool_lock(pool);
@@ -219,7 +221,7 @@ struct mag *mag_get(struct cache *c, struct zbuf_budget *b, unsigned cls)
         m = aligned_alloc(64, (bytes + 63) & ~(size_t)63);
         if (!m)
             return NULL;
-        *m = (struct mag){.budget = b->id, .cls = (uint8_t)cls};
+        *m = (struct mag){.budget = b->id, .cls = (uint8_t)cls, .slab_id = slab_id(cls)};
         m->limit_shift = (uint8_t)(31 - __builtin_clz(slots));
         m->stamp.owner = b->id;
         m->stamp.cls = (uint8_t)cls;
@@ -252,8 +254,8 @@ void mag_sync(struct zbuf_pool *pool, struct mag *m)
         if (peak > x->high_water)
             x->high_water = peak;
     }
-    c->allocs += m->allocs;
-    m->allocs = 0;
+    c->allocs += m->frees + m->synced - m->n; /* what came and is not there any more */
+    m->frees = 0;
 }
 
 void mag_settle(struct zbuf_pool *pool, struct mag *m)
@@ -282,6 +284,8 @@ void mag_fetch(struct zbuf_pool *pool, struct mag *m, struct zbuf_budget *b, uin
         m->slot[lo] = m->slot[--hi];
         m->slot[hi] = zb;
     }
+    for (uint32_t i = m->n; i < m->n + n; i++)
+        memcpy(&m->slot[i]->owner, &m->stamp, sizeof m->stamp);
     __atomic_store_n(&m->n, m->n + n, __ATOMIC_RELAXED);
     budget_adjust(b, m->cls, (int)n);
     if (m->batch * 2 < 1u << m->limit_shift)

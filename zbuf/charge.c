@@ -15,12 +15,15 @@ static bool swap_charge(struct cache *c, struct zbuf *zb, unsigned cls, uint16_t
     struct mag *mt = c->mag[to * ZBUF_CLASSES + cls];
     if (mf && mt && mf->n < mf->cap && mt->n > 0) {
         uint32_t n = mt->n - 1;
-        mf->slot[mf->n] = mt->slot[n];
+        struct zbuf *other = mt->slot[n];
+        other->owner = zb->owner;
+        zb->owner = to;
+        mf->slot[mf->n] = other;
+        mf->frees++;
         __atomic_store_n(&mf->n, mf->n + 1, __ATOMIC_RELAXED);
         __atomic_store_n(&mt->n, n, __ATOMIC_RELAXED);
         if (n < mt->low)
             mt->low = n;
-        zb->owner = to;
         done = true;
     }
     cache_leave(c);

@@ -164,7 +164,7 @@ void zbuf_debug_check(struct zbuf_pool *pool)
         return;
     pool_lock(pool);
     for (uint32_t i = 0; i < pool->slabs; i++) {
-        unsigned cls = pool->slab_class[i];
+        unsigned cls = slab_cls(pool->slab_id[i]);
         if (cls == CLASS_NONE)
             continue;
         for (uint32_t s = 0; s < class_segs(cls); s++) {

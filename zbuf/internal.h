@@ -25,6 +25,7 @@
 #include "zbuf.h"
 
 #define HIDDEN      __attribute__((visibility("hidden")))
+#define COLD        __attribute__((noinline, cold))
 #define likely(x)   __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
@@ -46,7 +47,7 @@ static_assert(ZBUF_SLAB % ZBUF_SEG_MAX == 0, "segments tile a slab");
 #define SLAB_SHIFT     21
 #define SEG_SHIFT      10
 #define SLAB_SEGS_MAX  (ZBUF_SLAB / ZBUF_SEG_MIN)
-#define CLASS_NONE     0xff
+#define CLASS_NONE     UINT32_MAX
 #define MIN_CLASS      1u /* that minima are set aside in, where nothing else is asked for: 2K */
 #define POOL_SLABS_MAX (1u << 20)
 #define NO_SLAB        UINT32_MAX
@@ -63,6 +64,22 @@ static inline uint32_t class_segs(unsigned cls)
 {
     return SLAB_SEGS_MAX >> cls;
 }
+/* What a slab is: its class, and the mask that takes an address in it to its offset in its segment.
+ * In one word, so that it changes in one step. */
+#define SLAB_NONE UINT64_MAX
+static inline uint64_t slab_id(unsigned cls)
+{
+    return (uint64_t)cls << 32 | (class_size(cls) - 1);
+}
+static inline uint32_t slab_cls(uint64_t id)
+{
+    return (uint32_t)(id >> 32);
+}
+static inline uint32_t slab_mask(uint64_t id)
+{
+    return (uint32_t)id;
+}
+
 /* The class of a segment that holds `bytes` of payload; bytes must be in range. */
 static inline unsigned class_for(size_t bytes)
 {
@@ -129,6 +146,17 @@ struct zbuf_budget {
 
 /* ---- magazines and the caches they are in */
 
+/* What a header has from `owner` on, up to `next`. */
+struct stamp {
+    uint16_t owner;
+    uint8_t cls, flags;
+    uint8_t headroom_busy, pad[3];
+};
+static_assert(offsetof(struct zbuf, next) - offsetof(struct zbuf, owner) == sizeof(struct stamp) &&
+                  offsetof(struct zbuf, headroom_busy) - offsetof(struct zbuf, owner) ==
+                      offsetof(struct stamp, headroom_busy),
+              "a stamp is a part of a header");
+
 struct mag {
     uint32_t n;      /* segments at hand */
     uint32_t low;    /* fewest since the last synchronisation */
@@ -138,14 +166,11 @@ struct mag {
     uint16_t budget;
     uint8_t cls;
     uint8_t limit_shift; /* slots = 1 << limit_shift */
-    uint64_t allocs;     /* since the last synchronisation */
-    struct {             /* what a fresh header has from `owner` on */
-        uint16_t owner;
-        uint8_t cls, flags;
-        uint8_t headroom_busy, pad[3];
-    } stamp;
-    struct mag *next; /* in use, of the same cache */
-    uint64_t pad[2];
+    uint64_t frees;      /* since the last synchronisation */
+    struct stamp stamp;  /* that every segment in it has, so that allocation need not write it */
+    struct mag *next;    /* in use, of the same cache */
+    uint64_t slab_id;    /* of the slabs that its segments lie in */
+    uint64_t pad;
     struct zbuf *slot[]; /* from the next line on; the warmest last */
 };
 static_assert(offsetof(struct mag, slot) == 64, "a magazine's counters are one cache line");
@@ -162,8 +187,9 @@ struct cache {
     struct zbuf_pool *pool; /* NULL once the pool has gone */
     uint8_t *base;
     size_t size;
-    const uint8_t *slab_class;
+    const uint64_t *slab_id;
     struct mag **mag; /* [budget * ZBUF_CLASSES + class]; NULL until first used */
+    struct mag *last; /* that a segment was freed to */
     uint64_t clock_ns;
     /* Under the pool's lock. */
     struct mag *in_use;
@@ -171,6 +197,7 @@ struct cache {
     /* The thread's own. */
     struct cache *next_in_thread;
 };
+extern struct mag zbuf_no_mag HIDDEN; /* what `last` points to at first */
 extern __thread struct cache *zbuf_tls HIDDEN __attribute__((tls_model("initial-exec")));
 
 /* The owner's side of an asymmetric lock (the other side is in cache.c): no fence and no locked
@@ -203,7 +230,7 @@ struct mirror;
 
 struct zbuf_pool {
     struct region region;
-    uint8_t *slab_class; /* of each slab; CLASS_NONE = free. Read without the lock. */
+    uint64_t *slab_id;   /* of each slab; SLAB_NONE = free. Read without the lock. */
     uint8_t flags;       /* of fresh segments */
     struct debug *debug; /* NULL = off */
     uint64_t clock_ns;   /* latest zbuf_tick() */
@@ -247,10 +274,11 @@ static inline struct zbuf *pool_seg(const struct zbuf_pool *pool, const void *ad
     size_t off = (size_t)((uintptr_t)addr - (uintptr_t)pool->region.base);
     if (unlikely(off >= pool->region.size))
         return NULL;
-    *cls = __atomic_load_n(&pool->slab_class[off >> SLAB_SHIFT], __ATOMIC_RELAXED);
-    if (unlikely(*cls == CLASS_NONE))
+    uint64_t id = __atomic_load_n(&pool->slab_id[off >> SLAB_SHIFT], __ATOMIC_RELAXED);
+    *cls = slab_cls(id);
+    if (unlikely(id == SLAB_NONE))
         return NULL;
-    return (struct zbuf *)(void *)(pool->region.base + (off & ~(size_t)(class_size(*cls) - 1)));
+    return (struct zbuf *)(void *)(pool->region.base + (off & ~(size_t)slab_mask(id)));
 }
 
 /* A borrowed link keeps here which segment it was lent from. */

@@ -27,7 +27,7 @@ void mirror_open(struct zbuf_pool *pool, bool wanted)
     m->budget_size = sizeof m->budget[0];
     m->side_size = sizeof(struct debug_side);
     m->base = (uintptr_t)pool->region.base;
-    m->slab_class = (uintptr_t)pool->slab_class;
+    m->slab_id = (uintptr_t)pool->slab_id;
     m->slabs = pool->slabs;
     m->side = pool->debug ? (uintptr_t)debug_side_of(pool, (void *)pool->region.base) : 0;
     pool->mirror = m;

@@ -12,7 +12,7 @@ static void pool_release(struct zbuf_pool *pool)
     if (pool->region.base)
         region_unmap(&pool->region);
     free(pool->slab);
-    free(pool->slab_class);
+    free(pool->slab_id);
     free(pool->budget);
     free(pool);
 }

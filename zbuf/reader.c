@@ -198,10 +198,11 @@ int zbuf_reader_holders(const struct zbuf_reader *rd, struct zbuf_holder *out, u
     if (gone(rd))
         return -ESTALE;
     for (uint32_t i = 0; i < m->slabs; i++) {
-        uint8_t cls;
-        int err = fetch(rd, m->slab_class + i, &cls, 1);
+        uint64_t id;
+        int err = fetch(rd, m->slab_id + i * sizeof id, &id, sizeof id);
         if (err)
             return err;
+        uint32_t cls = slab_cls(id);
         if (cls >= ZBUF_CLASSES)
             continue;
         uint64_t base = m->base + (uint64_t)i * ZBUF_SLAB;

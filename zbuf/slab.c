@@ -59,10 +59,10 @@ static void bucket_update(struct zbuf_pool *pool, unsigned cls, uint32_t idx)
 int slabs_init(struct zbuf_pool *pool)
 {
     pool->slab = calloc(pool->slabs, sizeof *pool->slab);
-    pool->slab_class = malloc(pool->slabs);
-    if (!pool->slab || !pool->slab_class)
+    pool->slab_id = malloc(pool->slabs * sizeof *pool->slab_id);
+    if (!pool->slab || !pool->slab_id)
         return -ENOMEM;
-    memset(pool->slab_class, CLASS_NONE, pool->slabs);
+    memset(pool->slab_id, 0xff, pool->slabs * sizeof *pool->slab_id); /* SLAB_NONE */
     for (unsigned c = 0; c < ZBUF_CLASSES; c++)
         for (unsigned i = 0; i < SLAB_BUCKETS; i++)
             pool->cls[c].bucket[i] = NO_SLAB;
@@ -113,7 +113,7 @@ static void slab_release(struct zbuf_pool *pool, unsigned cls, uint32_t idx)
     c->store -= class_segs(cls);
     memset(s->bits, 0, sizeof s->bits);
     s->free = 0;
-    __atomic_store_n(&pool->slab_class[idx], CLASS_NONE, __ATOMIC_RELAXED);
+    __atomic_store_n(&pool->slab_id[idx], SLAB_NONE, __ATOMIC_RELAXED);
     ASAN_POISON_MEMORY_REGION(pool->region.base + (size_t)idx * ZBUF_SLAB, ZBUF_SLAB);
     VALGRIND_MAKE_MEM_NOACCESS(pool->region.base + (size_t)idx * ZBUF_SLAB, ZBUF_SLAB);
     s->next = pool->free_slab;
@@ -199,6 +199,6 @@ bool class_grow(struct zbuf_pool *pool, unsigned cls)
     c->slabs++;
     c->grown++;
     c->store += segs;
-    __atomic_store_n(&pool->slab_class[idx], (uint8_t)cls, __ATOMIC_RELEASE);
+    __atomic_store_n(&pool->slab_id[idx], slab_id(cls), __ATOMIC_RELEASE);
     return true;
 }

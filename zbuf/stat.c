@@ -113,7 +113,7 @@ __attribute__((no_sanitize("thread"))) unsigned zbuf_holders(const struct zbuf_p
     struct oldest oldest = {.out = out, .max = max};
     pool_lock(pool);
     for (uint32_t i = 0; i < pool->slabs; i++) {
-        unsigned cls = pool->slab_class[i];
+        unsigned cls = slab_cls(pool->slab_id[i]);
         if (cls == CLASS_NONE)
             continue;
         uint8_t *base = pool->region.base + (size_t)i * ZBUF_SLAB;

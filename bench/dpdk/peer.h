@@ -1,0 +1,29 @@
+/* peer.h - DPDK's side of bench/mem.c. bench/mem_dpdk links dpdk/peer.c in; without it these are
+ * null, and mem measures without that peer. */
+#ifndef BENCH_DPDK_PEER_H
+#define BENCH_DPDK_PEER_H
+
+#define PEER_OPS    2000000u
+#define PEER_WINDOW 64u
+#define PEER_BULK   32u
+
+#pragma weak dpdk_start
+#pragma weak dpdk_pair
+#pragma weak dpdk_window
+#pragma weak dpdk_bulk
+#pragma weak dpdk_get
+#pragma weak dpdk_put
+#pragma weak dpdk_mbuf_get
+#pragma weak dpdk_mbuf_put
+#pragma weak dpdk_thread
+int dpdk_start(int argc, char **argv);
+double dpdk_pair(void);   /* rte_pktmbuf_alloc and _free, ns */
+double dpdk_window(void); /* 64 outstanding */
+double dpdk_bulk(void);   /* rte_pktmbuf_alloc_bulk and _free_bulk of 32, ns each */
+void *dpdk_get(void);     /* an rte_mempool's, for two threads */
+void dpdk_put(void *obj);
+void *dpdk_mbuf_get(void); /* an rte_pktmbuf */
+void dpdk_mbuf_put(void *mbuf);
+void dpdk_thread(void); /* registers the calling thread, so that it has a cache */
+
+#endif

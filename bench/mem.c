@@ -1,0 +1,284 @@
+/* mem.c - what the pool costs, beside glibc's malloc and, where bench/mem_dpdk has linked it in,
+ * DPDK's rte_mempool. Same loops, same core, same run.
+ *
+ *   pair        allocate and free one 2K segment
+ *   window      64 outstanding: allocate one, free the oldest
+ *   bulk        32 at once, then all back
+ *   two threads one allocates, the other frees; a ring of our own between them
+ *
+ * Times are nanoseconds for one allocation and its free. Medians of RUNS. */
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "bench/dpdk/peer.h"
+#include "zbuf/zbuf.h"
+
+#define RUNS   7
+#define OPS    2000000u
+#define WINDOW 64u
+#define BULK   32u
+#define SEG    (2048u - ZBUF_OVERHEAD)
+
+static struct zbuf_pool *pool;
+
+static double now_ns(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (double)ts.tv_sec * 1e9 + (double)ts.tv_nsec;
+}
+
+static void pin(int cpu)
+{
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    CPU_SET((size_t)cpu, &set);
+    sched_setaffinity(0, sizeof set, &set);
+}
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+static double median(double *v)
+{
+    qsort(v, RUNS, sizeof *v, by_value);
+    return v[RUNS / 2];
+}
+
+/* ---- who is measured */
+
+struct subject {
+    const char *name;
+    void *(*alloc)(void);
+    void (*free)(void *);
+    void (*alloc_bulk)(void **, unsigned);
+    void (*free_bulk)(void **, unsigned);
+    void (*thread_init)(void);
+};
+
+/* Loops are stamped out for each subject, so that none pays for a call through a pointer. */
+#define LOOPS(who, ALLOC, FREE, ALLOC_BULK, FREE_BULK)                                             \
+    static double who##_pair(void)                                                                 \
+    {                                                                                              \
+        double t = now_ns();                                                                       \
+        for (unsigned i = 0; i < OPS; i++) {                                                       \
+            void *p = ALLOC;                                                                       \
+            __asm__ volatile("" : "+r"(p)::"memory");                                              \
+            FREE(p);                                                                               \
+        }                                                                                          \
+        return (now_ns() - t) / OPS;                                                               \
+    }                                                                                              \
+    static double who##_window(void)                                                               \
+    {                                                                                              \
+        void *ring[WINDOW];                                                                        \
+        for (unsigned i = 0; i < WINDOW; i++)                                                      \
+            ring[i] = ALLOC;                                                                       \
+        double t = now_ns();                                                                       \
+        for (unsigned i = 0; i < OPS; i++) {                                                       \
+            FREE(ring[i % WINDOW]);                                                                \
+            ring[i % WINDOW] = ALLOC;                                                              \
+        }                                                                                          \
+        t = now_ns() - t;                                                                          \
+        for (unsigned i = 0; i < WINDOW; i++)                                                      \
+            FREE(ring[i]);                                                                         \
+        return t / OPS;                                                                            \
+    }                                                                                              \
+    static double who##_bulk(void)                                                                 \
+    {                                                                                              \
+        void *v[BULK];                                                                             \
+        double t = now_ns();                                                                       \
+        for (unsigned i = 0; i < OPS / BULK; i++) {                                                \
+            ALLOC_BULK;                                                                            \
+            __asm__ volatile("" : : "r"(v) : "memory");                                            \
+            FREE_BULK;                                                                             \
+        }                                                                                          \
+        return (now_ns() - t) / (OPS / BULK * BULK);                                               \
+    }
+
+LOOPS(zbuf, zbuf_alloc(pool, SEG), zbuf_free,
+      zbuf_alloc_bulk(zbuf_budget_app(pool), SEG, (struct zbuf **)v, BULK),
+      zbuf_free_bulk((struct zbuf **)v, BULK))
+LOOPS(libc, malloc(2048), free, for (unsigned j = 0; j < BULK; j++) v[j] = malloc(2048),
+      for (unsigned j = 0; j < BULK; j++) free(v[j]))
+
+/* A reference more and back: what a queued write costs. */
+static double ref_pair(void)
+{
+    struct zbuf *zb = zbuf_alloc(pool, SEG);
+    double t = now_ns();
+    for (unsigned i = 0; i < OPS; i++) {
+        zbuf_ref(zb);
+        zbuf_free(zb);
+    }
+    t = now_ns() - t;
+    zbuf_free(zb);
+    return t / OPS;
+}
+
+static double of_addr(void)
+{
+    struct zbuf *zb = zbuf_alloc(pool, SEG);
+    const uint8_t *p = zb->data;
+    double t = now_ns();
+    for (unsigned i = 0; i < OPS; i++) {
+        const void *q = p + (i & 1023);
+        __asm__ volatile("" : "+r"(q));
+        const struct zbuf *r = zbuf_of(pool, q);
+        __asm__ volatile("" : : "r"(r));
+    }
+    t = now_ns() - t;
+    zbuf_free(zb);
+    return t / OPS;
+}
+
+/* A received frame is kept by a connection against a replacement, and freed later. */
+static double charge_frame(void)
+{
+    struct zbuf_budget *rx = zbuf_budget_create(pool, "rx", 0, 0);
+    struct zbuf_budget *conn = zbuf_budget_create(pool, "conn", 0, 0);
+    struct zbuf *held[WINDOW] = {0};
+    double t = now_ns();
+    for (unsigned i = 0; i < OPS; i++) {
+        struct zbuf *zb = zbuf_alloc_from(rx, SEG);
+        zbuf_free(held[i % WINDOW]);
+        if (zbuf_charge(zb, conn) != 0)
+            abort();
+        held[i % WINDOW] = zb;
+    }
+    t = now_ns() - t;
+    for (unsigned i = 0; i < WINDOW; i++)
+        zbuf_free(held[i]);
+    zbuf_budget_destroy(rx);
+    zbuf_budget_destroy(conn);
+    return t / OPS;
+}
+
+/* ---- two threads */
+
+#define RING 1024u
+
+static struct {
+    _Alignas(64) uint32_t head;
+    _Alignas(64) uint32_t tail;
+    _Alignas(64) void *slot[RING];
+} ring;
+
+#define PIPE(who, ALLOC, FREE, INIT)                                                               \
+    static void *who##_consumer(void *arg)                                                         \
+    {                                                                                              \
+        (void)arg;                                                                                 \
+        pin(1);                                                                                    \
+        INIT;                                                                                      \
+        for (uint32_t done = 0; done < OPS;) {                                                     \
+            uint32_t tail = __atomic_load_n(&ring.tail, __ATOMIC_ACQUIRE);                         \
+            if (tail == done) {                                                                    \
+                __builtin_ia32_pause();                                                            \
+                continue;                                                                          \
+            }                                                                                      \
+            for (; done != tail; done++)                                                           \
+                FREE(ring.slot[done % RING]);                                                      \
+            __atomic_store_n(&ring.head, done, __ATOMIC_RELEASE);                                  \
+        }                                                                                          \
+        return NULL;                                                                               \
+    }                                                                                              \
+    static double who##_pipe(void)                                                                 \
+    {                                                                                              \
+        pthread_t thread;                                                                          \
+        ring.head = ring.tail = 0;                                                                 \
+        if (pthread_create(&thread, NULL, who##_consumer, NULL) != 0)                              \
+            abort();                                                                               \
+        double t = now_ns();                                                                       \
+        for (uint32_t i = 0; i < OPS; i++) {                                                       \
+            void *p;                                                                               \
+            while (i - __atomic_load_n(&ring.head, __ATOMIC_ACQUIRE) >= RING || !(p = ALLOC))      \
+                __builtin_ia32_pause();                                                            \
+            ring.slot[i % RING] = p;                                                               \
+            if (i % 32 == 31)                                                                      \
+                __atomic_store_n(&ring.tail, i + 1, __ATOMIC_RELEASE);                             \
+        }                                                                                          \
+        pthread_join(thread, NULL);                                                                \
+        return (now_ns() - t) / OPS;                                                               \
+    }
+
+PIPE(zbuf, zbuf_alloc(pool, SEG), zbuf_free, (void)0)
+PIPE(libc, malloc(2048), free, (void)0)
+PIPE(mempool, dpdk_get(), dpdk_put, dpdk_thread())
+PIPE(mbuf, dpdk_mbuf_get(), dpdk_mbuf_put, dpdk_thread())
+
+/* ---- report */
+
+static void line(const char *name, const char *unit, double value, const char *peer, double other)
+{
+    printf("{\"name\":\"%s\",\"unit\":\"%s\",\"value\":%.2f", name, unit, value);
+    if (peer)
+        printf(",\"peer\":\"%s\",\"peer_value\":%.2f,\"ratio\":%.2f", peer, other, value / other);
+    printf(",\"mode\":\"%s pages, cores 0-1, median of %d\"}\n",
+           zbuf_pages_name(zbuf_pool_pages(pool)), RUNS);
+    fflush(stdout);
+}
+
+/* Subjects take turns, so that what disturbs the machine disturbs all of them. */
+static void compare(const char *name, double (*zb)(void), double (*libc)(void),
+                    double (*dpdk)(void), const char *dpdk_name)
+{
+    double a[RUNS], b[RUNS], c[RUNS];
+    for (int i = 0; i < RUNS; i++) {
+        a[i] = zb();
+        b[i] = libc ? libc() : 0;
+        c[i] = dpdk ? dpdk() : 0;
+    }
+    double value = median(a);
+    if (dpdk)
+        line(name, "ns", value, dpdk_name, median(c));
+    if (libc)
+        line(name, "ns", value, "glibc malloc", median(b));
+    if (!libc && !dpdk)
+        line(name, "ns", value, NULL, 0);
+}
+
+static void layout(void)
+{
+    for (uint32_t size = ZBUF_SEG_MIN; size <= ZBUF_SEG_MAX; size *= 2) {
+        char name[64];
+        snprintf(name, sizeof name, "mem_payload_%uk", size / 1024);
+        printf("{\"name\":\"%s\",\"unit\":\"bytes\",\"value\":%u,\"header\":%u,\"headroom\":%u,"
+               "\"overhead_percent\":%.2f}\n",
+               name, size - ZBUF_OVERHEAD, ZBUF_HEADER, ZBUF_HEADROOM,
+               100.0 * ZBUF_OVERHEAD / size);
+    }
+    struct zbuf *zb = zbuf_alloc(pool, 1460);
+    printf("{\"name\":\"mem_segment_for_1460\",\"unit\":\"bytes\",\"value\":%u}\n", zb->size);
+    zbuf_free(zb);
+}
+
+int main(int argc, char **argv)
+{
+    bool dpdk = dpdk_start && dpdk_start(argc, argv) == 0;
+    pin(0);
+    bool owned = false;
+    pool = zbuf_pool_create(&(struct zbuf_pool_config){.size = 64u << 20, .owned_refs = owned});
+    if (!pool)
+        return 1;
+    layout();
+    compare("mem_pair_2k", zbuf_pair, libc_pair, dpdk ? dpdk_pair : NULL, "rte_pktmbuf");
+    compare("mem_window64_2k", zbuf_window, libc_window, dpdk ? dpdk_window : NULL, "rte_pktmbuf");
+    compare("mem_bulk32_2k", zbuf_bulk, libc_bulk, dpdk ? dpdk_bulk : NULL, "rte_pktmbuf");
+    compare("mem_two_threads_2k", zbuf_pipe, libc_pipe, dpdk ? mbuf_pipe : NULL, "rte_pktmbuf");
+    if (dpdk) /* its objects are only pointers to it: nobody touches them on either side */
+        compare("mem_two_threads_2k", zbuf_pipe, NULL, mempool_pipe, "rte_mempool");
+    compare("mem_ref_shared", ref_pair, NULL, NULL, NULL);
+    compare("mem_of", of_addr, NULL, NULL, NULL);
+    compare("mem_charge_frame", charge_frame, NULL, NULL, NULL);
+    if (zbuf_pool_destroy(pool) != 0)
+        return 1;
+    pool = zbuf_pool_create(&(struct zbuf_pool_config){.size = 64u << 20, .owned_refs = true});
+    compare("mem_ref_owned", ref_pair, NULL, NULL, NULL);
+    return zbuf_pool_destroy(pool) != 0;
+}
