@@ -5,27 +5,42 @@
  * most operations never see it. The slow path alone knows of debug mode, waiters and ceilings: when
  * one of them matters, the cache's `slow` keeps everybody off the fast path.
  *
- * A free segment has refcount 0. The last reference can be dropped without an atomic instruction:
- * whoever sees 1 and holds it is the only one who could change it. */
+ * The last reference can be dropped without an atomic instruction: whoever sees 1 and holds it is
+ * the only one who could change it.
+ *
+ * A free segment's header is ready for its next life: refcount 1, data at the payload, a new
+ * generation. Whether it is free is written elsewhere (state_of_birth() in internal.h). So whoever
+ * frees puts a header in order that it has at hand anyway, allocation touches none, and a header
+ * that nobody has changed travels between two cores' caches less. */
 #include "internal.h"
 #include "sanitize.h"
 
-/* A segment out of a magazine gets what is new in its header. size, cls and pool are there since
- * its slab has its class; owner and flags since it came into the magazine. */
-static inline void begin_life(struct zbuf *zb, uint64_t clock_ns)
+static inline uint32_t *state_at(const struct cache *c, size_t off)
 {
-    ASAN_UNPOISON_MEMORY_REGION((uint8_t *)zb + ZBUF_HEADER, zb->size - ZBUF_HEADER);
-    __atomic_store_n(&zb->refcount, 1, __ATOMIC_RELAXED);
-    zb->data = (uint8_t *)zb + ZBUF_OVERHEAD;
-    zb->len = 0;
-    zb->generation++;
-    zb->next = NULL;
-    zb->priv = clock_ns;
+    return &c->state[off >> SEG_SHIFT];
+}
+static inline size_t offset_in(const struct cache *c, const void *addr)
+{
+    return (size_t)((uintptr_t)addr - (uintptr_t)c->base);
 }
 
-static inline void end_life(struct zbuf *zb)
+static inline void begin_life(struct zbuf *zb, uint32_t *state, uint32_t now)
 {
-    __atomic_store_n(&zb->refcount, 0, __ATOMIC_RELAXED);
+    ASAN_UNPOISON_MEMORY_REGION((uint8_t *)zb + ZBUF_HEADER, zb->size - ZBUF_HEADER);
+    (void)zb;
+    __atomic_store_n(state, now, __ATOMIC_RELAXED);
+}
+
+static inline void end_life(struct zbuf *zb, uint32_t *state)
+{
+    uint8_t *payload = (uint8_t *)zb + ZBUF_OVERHEAD;
+    if ((uintptr_t)(zb->data - payload) | zb->len | (uintptr_t)zb->next) {
+        zb->data = payload;
+        zb->len = 0;
+        zb->next = NULL;
+    }
+    zb->generation++;
+    __atomic_store_n(state, 0, __ATOMIC_RELAXED);
     ASAN_POISON_MEMORY_REGION((uint8_t *)zb + ZBUF_HEADER, zb->size - ZBUF_HEADER);
 }
 
@@ -85,15 +100,28 @@ unsigned pool_take(struct zbuf_pool *pool, struct cache *own, struct zbuf_budget
 
 /* The first of out[] comes from the store, with as many more as there are without growing the
  * class; the magazine is filled on the same trip. */
+/* The magazine is empty: perhaps another thread has left a batch for it. */
+static bool collect(struct zbuf_pool *pool, uint32_t id, unsigned cls)
+{
+    struct cache *c = zbuf_tls;
+    bool got = false;
+    if (__atomic_load_n(&c->pool, __ATOMIC_RELAXED) == pool && cache_enter(c)) {
+        struct mag *m = mag_of(c, id, cls);
+        got = m && depot_get(pool, m);
+        cache_leave(c);
+    }
+    return got;
+}
+
 static COLD unsigned alloc_slow(struct zbuf_pool *pool, struct zbuf_budget *b, unsigned want,
                                 struct zbuf **out, unsigned n, const void *site)
 {
     struct cache *own = cache_get(pool);
     unsigned cls;
     pool_lock(pool);
-    uint64_t now = clock_now(pool);
+    uint32_t now = state_of_birth(clock_now(pool));
     if (own)
-        own->clock_ns = now;
+        own->now = now;
     struct mag *m = own && !pool->slow && !budget_over(b) ? mag_get(own, b, want) : NULL;
     if (m)
         mag_sync(pool, m);
@@ -105,7 +133,7 @@ static COLD unsigned alloc_slow(struct zbuf_pool *pool, struct zbuf_budget *b, u
             VALGRIND_MEMPOOL_ALLOC(pool, (uint8_t *)out[i] + ZBUF_HEADER,
                                    class_size(cls) - ZBUF_HEADER);
             memcpy(&out[i]->owner, &stamp, sizeof stamp);
-            begin_life(out[i], now);
+            begin_life(out[i], pool_state(pool, out[i]), now);
             if (unlikely(pool->debug))
                 debug_alloc(pool, out[i], site);
         }
@@ -137,18 +165,7 @@ static COLD unsigned alloc_slow(struct zbuf_pool *pool, struct zbuf_budget *b, u
     return got;
 }
 
-static COLD struct zbuf *alloc_one_slow(struct zbuf_budget *b, size_t bytes, const void *site)
-{
-    struct zbuf *zb;
-    if (bytes > ZBUF_SEG_MAX - ZBUF_OVERHEAD) {
-        errno = EMSGSIZE;
-        return NULL;
-    }
-    return alloc_slow(b->pool, b, class_for(bytes), &zb, 1, site) ? zb : NULL;
-}
-
-/* Both of these end in a tail call where the fast path does not do, so that it saves no registers.
- * alloc_one() returns NULL for "take the slow path". */
+/* NULL: take the slow path. Its users do so by a tail call, and so save no registers before. */
 static inline __attribute__((always_inline)) struct zbuf *alloc_one(const struct zbuf_pool *pool,
                                                                     uint32_t id, size_t bytes)
 {
@@ -166,9 +183,21 @@ static inline __attribute__((always_inline)) struct zbuf *alloc_one(const struct
     __atomic_store_n(&m->n, n, __ATOMIC_RELAXED);
     if (n < m->low)
         m->low = n;
-    begin_life(zb, c->clock_ns);
+    begin_life(zb, state_at(c, offset_in(c, zb)), c->now);
     cache_leave(c);
     return zb;
+}
+
+static COLD struct zbuf *alloc_one_slow(struct zbuf_budget *b, size_t bytes, const void *site)
+{
+    struct zbuf *zb;
+    if (bytes > ZBUF_SEG_MAX - ZBUF_OVERHEAD) {
+        errno = EMSGSIZE;
+        return NULL;
+    }
+    if (collect(b->pool, b->id, class_for(bytes)) && (zb = alloc_one(b->pool, b->id, bytes)))
+        return zb;
+    return alloc_slow(b->pool, b, class_for(bytes), &zb, 1, site) ? zb : NULL;
 }
 
 struct zbuf *zbuf_alloc(struct zbuf_pool *pool, size_t bytes)
@@ -187,33 +216,43 @@ struct zbuf *zbuf_alloc_from(struct zbuf_budget *b, size_t bytes)
     return alloc_one_slow(b, bytes, __builtin_return_address(0));
 }
 
+/* What the magazine has. */
+static inline unsigned alloc_run(const struct zbuf_pool *pool, uint32_t id, unsigned cls,
+                                 struct zbuf **out, unsigned n)
+{
+    struct cache *c = zbuf_tls;
+    unsigned got = 0;
+    if (unlikely(__atomic_load_n(&c->pool, __ATOMIC_RELAXED) != pool || !cache_enter(c)))
+        return 0;
+    struct mag *m = mag_of(c, id, cls);
+    if (likely(m)) {
+        uint32_t left = m->n, now = c->now;
+        for (; got < n && left > 0; got++) {
+            struct zbuf *zb = m->slot[--left];
+            begin_life(zb, state_at(c, offset_in(c, zb)), now);
+            out[got] = zb;
+        }
+        __atomic_store_n(&m->n, left, __ATOMIC_RELAXED);
+        if (left < m->low)
+            m->low = left;
+    }
+    cache_leave(c);
+    return got;
+}
+
 unsigned zbuf_alloc_bulk(struct zbuf_budget *b, size_t bytes, struct zbuf **out, unsigned n)
 {
     if (unlikely(bytes > ZBUF_SEG_MAX - ZBUF_OVERHEAD)) {
         errno = EMSGSIZE;
         return 0;
     }
-    struct zbuf_pool *pool = b->pool;
-    unsigned cls = class_for(bytes), got = 0;
-    struct cache *c = zbuf_tls;
-    if (likely(__atomic_load_n(&c->pool, __ATOMIC_RELAXED) == pool && cache_enter(c))) {
-        struct mag *m = mag_of(c, b->id, cls);
-        if (likely(m)) {
-            uint32_t left = m->n;
-            uint64_t clock_ns = c->clock_ns;
-            for (; got < n && left > 0; got++) {
-                struct zbuf *zb = m->slot[--left];
-                begin_life(zb, clock_ns);
-                out[got] = zb;
-            }
-            __atomic_store_n(&m->n, left, __ATOMIC_RELAXED);
-            if (left < m->low)
-                m->low = left;
-        }
-        cache_leave(c);
-    }
+    unsigned cls = class_for(bytes);
+    unsigned got = alloc_run(b->pool, b->id, cls, out, n);
     while (unlikely(got < n)) {
-        unsigned more = alloc_slow(pool, b, cls, out + got, n - got, __builtin_return_address(0));
+        unsigned more =
+            collect(b->pool, b->id, cls)
+                ? alloc_run(b->pool, b->id, cls, out + got, n - got)
+                : alloc_slow(b->pool, b, cls, out + got, n - got, __builtin_return_address(0));
         if (more == 0)
             break;
         got += more;
@@ -223,17 +262,28 @@ unsigned zbuf_alloc_bulk(struct zbuf_budget *b, size_t bytes, struct zbuf **out,
 
 /* ---- references */
 
+static COLD void ref_wrong(const struct zbuf *zb)
+{
+    const struct zbuf_pool *pool = pool_of_addr(zb);
+    if (!pool)
+        zbuf_misuse(NULL, zb, "reference to something that is not a zbuf");
+    zbuf_misuse(pool, zb, is_live(pool, zb) ? "refcount overflow" : "reference to a freed segment");
+}
+
 struct zbuf *zbuf_ref(struct zbuf *zb)
 {
-    uint32_t before;
-    if (zb->flags & FLAG_OWNED) {
-        before = zbuf_refcount(zb);
+    const struct cache *c = zbuf_tls;
+    size_t off = offset_in(c, zb);
+    bool live = likely(off < __atomic_load_n(&c->size, __ATOMIC_RELAXED))
+                    ? __atomic_load_n(state_at(c, off), __ATOMIC_RELAXED) != 0
+                    : is_live(zb->pool, zb);
+    uint32_t before = zbuf_refcount(zb);
+    if (unlikely(!live || before >= INT32_MAX))
+        ref_wrong(zb);
+    if (zb->flags & FLAG_OWNED)
         __atomic_store_n(&zb->refcount, before + 1, __ATOMIC_RELAXED);
-    } else {
-        before = __atomic_fetch_add(&zb->refcount, 1, __ATOMIC_RELAXED);
-    }
-    if (unlikely(before - 1 >= INT32_MAX))
-        zbuf_misuse(zb->pool, zb, before ? "refcount overflow" : "reference to a freed segment");
+    else
+        __atomic_fetch_add(&zb->refcount, 1, __ATOMIC_RELAXED);
     return zb;
 }
 
@@ -252,7 +302,7 @@ static struct zbuf *clean(const struct zbuf_pool *pool, struct zbuf *zb)
     if (zb->owner >= pool->budgets_used)
         zbuf_misuse(pool, zb, "damaged header");
     if (zb->flags & FLAG_BORROWED)
-        from = *lender(zb);
+        from = lender(zb);
     zb->flags = pool->flags;
     zb->headroom_busy = 0;
     return from;
@@ -264,18 +314,21 @@ static COLD void free_slow(struct zbuf_pool *pool, struct zbuf *zb, unsigned cls
     struct cache *own = cache_get(pool);
     pool_lock(pool);
     if (own)
-        own->clock_ns = clock_now(pool);
+        own->now = state_of_birth(clock_now(pool));
     if (unlikely(pool->debug))
         debug_free(pool, zb, cls);
     struct zbuf *lent_from = clean(pool, zb);
     struct zbuf_budget *b = &pool->budget[zb->owner];
     VALGRIND_MEMPOOL_FREE(pool, (uint8_t *)zb + ZBUF_HEADER);
-    end_life(zb);
+    end_life(zb, pool_state(pool, zb));
     struct mag *m = own && !pool->slow && !budget_over(b) ? mag_get(own, b, cls) : NULL;
     if (m) {
         mag_sync(pool, m);
-        if (m->n == m->cap)
+        if (m->n == m->cap) {
             mag_bring(pool, m, m->batch);
+            if (pool->caches->next_in_pool)
+                depot_make(pool, m);
+        }
         mag_settle(pool, m);
         mag_push(m, zb);
     } else {
@@ -301,21 +354,20 @@ static COLD void free_elsewhere(struct zbuf *zb)
     zbuf_free(zb);
 }
 
-/* One of several references, or of none. */
-static __attribute__((noinline)) void drop(struct zbuf_pool *pool, struct zbuf *zb)
+/* One of several references; true if it turned out to be the last. */
+static bool drop(const struct zbuf_pool *pool, struct zbuf *zb, uint32_t seen)
 {
-    uint32_t before = zbuf_refcount(zb);
+    uint32_t before = seen;
     if (zb->flags & FLAG_OWNED)
-        __atomic_store_n(&zb->refcount, before - 1, __ATOMIC_RELAXED);
-    else if (before)
+        __atomic_store_n(&zb->refcount, seen - 1, __ATOMIC_RELAXED);
+    else
         before = __atomic_fetch_sub(&zb->refcount, 1, __ATOMIC_ACQ_REL);
-    if (unlikely(before == 0))
-        zbuf_misuse(pool, zb, "double free");
-    if (unlikely(before == 1)) { /* the others were dropped meanwhile */
-        unsigned cls = 0;
-        pool_seg(pool, zb, &cls);
-        free_slow(pool, zb, cls);
-    }
+    if (unlikely(before == 0 || before > INT32_MAX))
+        zbuf_misuse(pool, zb, "damaged header");
+    if (likely(before != 1))
+        return false;
+    __atomic_store_n(&zb->refcount, 1, __ATOMIC_RELAXED); /* the others were dropped meanwhile */
+    return true;
 }
 
 static inline bool stamp_is(const struct zbuf *zb, const struct mag *m)
@@ -323,21 +375,23 @@ static inline bool stamp_is(const struct zbuf *zb, const struct mag *m)
     return memcmp(&zb->owner, &m->stamp, sizeof m->stamp) == 0;
 }
 
-/* Into another magazine than the last time, or it is a case for one of the slow paths. */
+/* It is not the last reference, it belongs into another magazine than the last one did, or it is a
+ * case for one of the slow paths. */
 static __attribute__((noinline)) void free_other(struct cache *c, struct zbuf *zb)
 {
-    size_t off = (size_t)((uintptr_t)zb - (uintptr_t)c->base);
+    size_t off = offset_in(c, zb);
     uint64_t id = __atomic_load_n(&c->slab_id[off >> SLAB_SHIFT], __ATOMIC_RELAXED);
     if (unlikely(id == SLAB_NONE || off & slab_mask(id)))
         zbuf_misuse(c->pool, zb, "free of something that is not a zbuf");
-    if (__atomic_load_n(&zb->refcount, __ATOMIC_ACQUIRE) != 1) {
-        drop(c->pool, zb);
+    if (unlikely(__atomic_load_n(state_at(c, off), __ATOMIC_RELAXED) == 0))
+        zbuf_misuse(c->pool, zb, "double free");
+    uint32_t seen = __atomic_load_n(&zb->refcount, __ATOMIC_ACQUIRE);
+    if (seen != 1 && !drop(c->pool, zb, seen))
         return;
-    }
     if (likely(cache_enter(c))) {
         struct mag *m = mag_of(c, zb->owner % ZBUF_BUDGETS, slab_cls(id));
-        if (likely(m && m->n < m->cap && stamp_is(zb, m))) {
-            end_life(zb);
+        if (likely(m && stamp_is(zb, m) && (m->n < m->cap || depot_put(c->pool, m)))) {
+            end_life(zb, state_at(c, off));
             mag_push(m, zb);
             c->last = m;
             cache_leave(c);
@@ -348,24 +402,32 @@ static __attribute__((noinline)) void free_other(struct cache *c, struct zbuf *z
     free_slow(c->pool, zb, slab_cls(id));
 }
 
-/* The last magazine is tried before it is known whether it is the right one: everything that is
- * asked of the segment is then a branch to be predicted, not an address to be waited for. */
+/* True if zb, at off, is a live segment that goes into m with its last reference. m is tried before
+ * it is known whether it is the right one: so everything that is asked of the segment is a branch
+ * to be predicted, not an address to be waited for. */
+static inline __attribute__((always_inline)) bool goes_into(const struct cache *c,
+                                                            const struct zbuf *zb, size_t off,
+                                                            const struct mag *m)
+{
+    return __atomic_load_n(&c->slab_id[off >> SLAB_SHIFT], __ATOMIC_RELAXED) == m->slab_id &&
+           !(off & slab_mask(m->slab_id)) &&
+           __atomic_load_n(state_at(c, off), __ATOMIC_RELAXED) != 0 &&
+           /* acquire: sees what those did who gave theirs back */
+           __atomic_load_n(&zb->refcount, __ATOMIC_ACQUIRE) == 1 && stamp_is(zb, m);
+}
+
 static inline __attribute__((always_inline)) void free_one(struct zbuf *zb)
 {
     struct cache *c = zbuf_tls;
     struct mag *m = c->last;
-    size_t off = (size_t)((uintptr_t)zb - (uintptr_t)c->base);
+    size_t off = offset_in(c, zb);
     if (unlikely(off >= __atomic_load_n(&c->size, __ATOMIC_RELAXED))) {
         free_elsewhere(zb);
         return;
     }
-    if (likely(__atomic_load_n(&c->slab_id[off >> SLAB_SHIFT], __ATOMIC_RELAXED) == m->slab_id &&
-               !(off & slab_mask(m->slab_id)) &&
-               /* acquire: sees what those did who gave theirs back */
-               __atomic_load_n(&zb->refcount, __ATOMIC_ACQUIRE) == 1 && stamp_is(zb, m) &&
-               cache_enter(c))) {
+    if (likely(goes_into(c, zb, off, m) && cache_enter(c))) {
         if (likely(m->n < m->cap)) {
-            end_life(zb);
+            end_life(zb, state_at(c, off));
             mag_push(m, zb);
             cache_leave(c);
             return;
@@ -386,8 +448,6 @@ static unsigned free_run(struct zbuf **zbs, unsigned n)
 {
     struct cache *c = zbuf_tls;
     struct mag *m = c->last;
-    const uint64_t *ids = c->slab_id, id = m->slab_id;
-    const uintptr_t base = (uintptr_t)c->base;
     const size_t size = __atomic_load_n(&c->size, __ATOMIC_RELAXED);
     if (unlikely(!cache_enter(c)))
         return 0;
@@ -396,13 +456,10 @@ static unsigned free_run(struct zbuf **zbs, unsigned n)
     n = n < room ? n : room;
     for (; i < n; i++) {
         struct zbuf *zb = zbs[i];
-        size_t off = (size_t)((uintptr_t)zb - base);
-        if (unlikely(off >= size ||
-                     __atomic_load_n(&ids[off >> SLAB_SHIFT], __ATOMIC_RELAXED) != id ||
-                     off & slab_mask(id) || __atomic_load_n(&zb->refcount, __ATOMIC_ACQUIRE) != 1 ||
-                     !stamp_is(zb, m)))
+        size_t off = offset_in(c, zb);
+        if (unlikely(off >= size || !goes_into(c, zb, off, m)))
             break;
-        end_life(zb);
+        end_life(zb, state_at(c, off));
         m->slot[have + i] = zb;
     }
     m->frees += i;
@@ -428,7 +485,7 @@ struct zbuf *zbuf_of(const struct zbuf_pool *pool, const void *addr)
 {
     unsigned cls;
     struct zbuf *zb = pool_seg(pool, addr, &cls);
-    if (unlikely(!zb || (uintptr_t)addr - (uintptr_t)zb < ZBUF_HEADER || zbuf_refcount(zb) == 0))
+    if (unlikely(!zb || (uintptr_t)addr - (uintptr_t)zb < ZBUF_HEADER || !is_live(pool, zb)))
         return NULL;
     return zb;
 }

@@ -27,7 +27,6 @@
 #define MAG_BYTES   (1024u * 1024) /* most that one magazine holds, */
 #define MAG_SLOTS   128u           /* and most segments */
 #define BATCH_FIRST 4u
-#define TABLE_BYTES (sizeof(struct mag *) * ZBUF_BUDGETS * ZBUF_CLASSES)
 #define YIELDS_MAX  65536u /* waited for a thread that was preempted between enter and leave */
 
 static struct cache no_cache; /* of no pool: what zbuf_tls points to before the first operation */
@@ -136,6 +135,7 @@ struct cache *cache_get(struct zbuf_pool *pool)
                         .base = pool->region.base,
                         .size = pool->region.size,
                         .slab_id = pool->slab_id,
+                        .state = pool->state,
                         .mag = table,
                         .last = &zbuf_no_mag,
                         .next_in_thread = thread_caches};
@@ -144,7 +144,7 @@ struct cache *cache_get(struct zbuf_pool *pool)
     if (!have_membarrier && !ZBUF_TSAN)
         pool_set_slow(pool, SLOW_NO_FENCE, true);
     c->slow = pool->slow;
-    c->clock_ns = clock_now(pool);
+    c->now = state_of_birth(clock_now(pool));
     c->next_in_pool = pool->caches;
     pool->caches = c;
     pool_unlock(pool);
@@ -199,7 +199,7 @@ void zbuf_tick(struct zbuf_pool *pool, uint64_t now_ns)
 {
     __atomic_store_n(&pool->clock_ns, now_ns, __ATOMIC_RELAXED);
     if (zbuf_tls->pool == pool)
-        zbuf_tls->clock_ns = now_ns;
+        zbuf_tls->now = state_of_birth(now_ns);
 }
 
 /* ---- magazines, under the pool's lock */
@@ -244,13 +244,14 @@ void mag_sync(struct zbuf_pool *pool, struct mag *m)
     struct class *c = &pool->cls[m->cls];
     struct zbuf_budget *b = &pool->budget[m->budget];
     /* Most were in use when the magazine was lowest. */
-    uint32_t others = c->cached - m->synced;
+    uint32_t others = c->cached - m->synced + __atomic_load_n(&c->in_bays, __ATOMIC_RELAXED);
     uint32_t used = c->slabs * class_segs(m->cls) - c->store - others - m->low;
     if (used > c->high_water)
         c->high_water = used;
     for (struct zbuf_budget *x = b; x; x = x->parent) {
+        uint32_t bays = pool->depots ? depot_segs(pool, x, m->cls) : 0;
         uint64_t peak =
-            x->charged - x->cached + (m->synced - m->low) * (uint64_t)class_size(m->cls);
+            x->charged - x->cached + (m->synced - m->low - bays) * (uint64_t)class_size(m->cls);
         if (peak > x->high_water)
             x->high_water = peak;
     }
@@ -362,16 +363,23 @@ static void others_resume(struct zbuf_pool *pool, const struct cache *own)
             __atomic_store_n(&c->slow, pool->slow, __ATOMIC_RELEASE);
 }
 
+/* Might anybody but the caller have something at hand? */
+static bool others_have(const struct zbuf_pool *pool, const struct cache *own)
+{
+    for (const struct cache *c = pool->caches; c; c = c->next_in_pool)
+        if (c != own && c->in_use)
+            return true;
+    return false;
+}
+
 unsigned pool_drain(struct zbuf_pool *pool, struct cache *own, const struct zbuf_budget *scope)
 {
     unsigned count = 0;
-    bool others = false;
-    if (scope && scope->magazines == 0)
+    if (scope && scope->magazines == 0 && !pool->depots)
         return 0;
-    for (struct cache *c = pool->caches; c; c = c->next_in_pool)
-        others |= c != own && c->in_use;
     if (own)
         cache_empty(pool, own, scope, &count);
+    bool others = others_have(pool, own);
     if (others) {
         pool->drains++;
         others_stop(pool, own);
@@ -383,8 +391,10 @@ unsigned pool_drain(struct zbuf_pool *pool, struct cache *own, const struct zbuf
             cache_leave(c);
 #endif
         }
-        others_resume(pool, own);
     }
+    count += depot_drain(pool, scope);
+    if (others)
+        others_resume(pool, own);
     return count;
 }
 

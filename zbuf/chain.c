@@ -126,8 +126,8 @@ static struct zbuf *borrow(struct zbuf_budget *budget, struct zbuf *of, uint8_t 
     struct zbuf *link = zbuf_alloc_from(budget, 0);
     if (!link)
         return NULL;
-    struct zbuf *from = of->flags & FLAG_BORROWED ? *lender(of) : of;
-    *lender(link) = zbuf_ref(from);
+    struct zbuf *from = of->flags & FLAG_BORROWED ? lender(of) : of;
+    link->priv = (uintptr_t)zbuf_ref(from);
     link->flags |= FLAG_BORROWED;
     link->data = data;
     link->len = len;

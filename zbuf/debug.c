@@ -85,7 +85,7 @@ static void check_header(const struct zbuf_pool *pool, const struct zbuf *zb)
     const struct debug_side *side = side_of(pool, zb);
     if (zb->size == side->size && zb->cls == side->cls && zb->pool == pool &&
         zb->generation == side->generation && zb->owner == side->owner &&
-        (zbuf_refcount(zb) > 0) == side->live)
+        is_live(pool, zb) == side->live && zbuf_refcount(zb) > 0)
         return;
     const struct zbuf *before = (const void *)((const uint8_t *)zb - side->size);
     if (offset(pool, zb) % ZBUF_SLAB != 0 && side_of(pool, before)->live)

@@ -6,9 +6,9 @@ static void sift_down(struct zbuf_holder *h, unsigned n, unsigned i)
 {
     for (;;) {
         unsigned top = i, left = 2 * i + 1;
-        if (left < n && h[left].age_ns > h[top].age_ns)
+        if (left < n && h[left].age_ns < h[top].age_ns)
             top = left;
-        if (left + 1 < n && h[left + 1].age_ns > h[top].age_ns)
+        if (left + 1 < n && h[left + 1].age_ns < h[top].age_ns)
             top = left + 1;
         if (top == i)
             return;
@@ -19,34 +19,31 @@ static void sift_down(struct zbuf_holder *h, unsigned n, unsigned i)
     }
 }
 
-void oldest_add(struct oldest *o, uint64_t addr, const struct zbuf *zb, unsigned cls)
+void oldest_add(struct oldest *o, uint64_t addr, const struct zbuf *zb, uint32_t state)
 {
-    uint32_t refcount = zbuf_refcount(zb);
-    if (refcount == 0)
-        return;
     struct zbuf_holder h = {.addr = addr,
-                            .size = class_size(cls),
-                            .refcount = refcount,
+                            .size = zb->size,
+                            .refcount = zbuf_refcount(zb),
                             .generation = zb->generation,
                             .len = zb->len,
                             .owner = zb->owner,
                             .user = zb->user,
-                            .age_ns = zb->priv};
+                            .age_ns = age_of_state(state, o->now_ns)};
     unsigned n = o->live++;
     if (n < o->max) {
         o->out[n] = h;
-        while (n && o->out[(n - 1) / 2].age_ns < h.age_ns) {
+        while (n && o->out[(n - 1) / 2].age_ns > h.age_ns) {
             o->out[n] = o->out[(n - 1) / 2];
             n = (n - 1) / 2;
         }
         o->out[n] = h;
-    } else if (o->max && h.age_ns < o->out[0].age_ns) {
+    } else if (o->max && h.age_ns > o->out[0].age_ns) {
         o->out[0] = h;
         sift_down(o->out, o->max, 0);
     }
 }
 
-void oldest_finish(struct oldest *o, uint64_t now_ns)
+void oldest_finish(struct oldest *o)
 {
     unsigned n = o->live < o->max ? o->live : o->max;
     for (unsigned left = n; left > 1; left--) { /* the youngest goes to the end, again and again */
@@ -55,6 +52,4 @@ void oldest_finish(struct oldest *o, uint64_t now_ns)
         o->out[left - 1] = t;
         sift_down(o->out, left - 1, 0);
     }
-    for (unsigned i = 0; i < n; i++)
-        o->out[i].age_ns = now_ns > o->out[i].age_ns ? now_ns - o->out[i].age_ns : 0;
 }

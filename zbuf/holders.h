@@ -5,11 +5,11 @@
 #include "internal.h"
 
 struct oldest {
-    struct zbuf_holder *out; /* a heap, youngest first; age_ns holds the time of birth */
+    struct zbuf_holder *out; /* a heap, youngest first */
     unsigned max, live;
+    uint64_t now_ns;
 };
-void oldest_add(struct oldest *o, uint64_t addr, const struct zbuf *zb, unsigned cls);
-/* Sorts, and turns births into ages. */
-void oldest_finish(struct oldest *o, uint64_t now_ns);
+void oldest_add(struct oldest *o, uint64_t addr, const struct zbuf *zb, uint32_t state);
+void oldest_finish(struct oldest *o); /* sorts */
 
 #endif

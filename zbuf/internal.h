@@ -5,6 +5,7 @@
  *   store (slab.c)      bitmaps, one a slab; free for everybody; under the pool's lock
  *   magazine (cache.c)  one for each thread, budget and class; charged to the budget already, so
  *                       that taking from it and giving to it touches nothing that is shared
+ *   depot (depot.c)     batches between threads, charged like magazines
  *   free slab           2 MiB without a class
  *
  * Allocation and free (alloc.c) work on the thread's own magazine and go to the store only when it
@@ -48,6 +49,7 @@ static_assert(ZBUF_SLAB % ZBUF_SEG_MAX == 0, "segments tile a slab");
 #define SEG_SHIFT      10
 #define SLAB_SEGS_MAX  (ZBUF_SLAB / ZBUF_SEG_MIN)
 #define CLASS_NONE     UINT32_MAX
+#define TABLE_BYTES    (sizeof(void *) * ZBUF_BUDGETS * ZBUF_CLASSES)
 #define MIN_CLASS      1u /* that minima are set aside in, where nothing else is asked for: 2K */
 #define POOL_SLABS_MAX (1u << 20)
 #define NO_SLAB        UINT32_MAX
@@ -115,6 +117,7 @@ struct class
     uint32_t store;                /* segments in the store */
     uint32_t unmet;                /* of them, kept for minima not used up: unmet <= store */
     uint32_t cached;               /* in magazines, as of their last synchronisation */
+    uint32_t in_bays;              /* in depots; changed without the lock */
     uint32_t high_water;
     uint64_t allocs, failures, fall_ups, fall_up_waste, grown, shrunk;
 };
@@ -175,6 +178,21 @@ struct mag {
 };
 static_assert(offsetof(struct mag, slot) == 64, "a magazine's counters are one cache line");
 
+/* See depot.c. */
+#define BAYS     4u
+#define BAY_SEGS 64u
+struct bay {
+    uint32_t state, n;
+    struct zbuf *slot[BAY_SEGS];
+} __attribute__((aligned(64)));
+struct depot {
+    struct depot *next; /* of the pool */
+    uint16_t budget;
+    uint8_t cls;
+    uint32_t segs; /* in all its bays */
+    struct bay bay[BAYS];
+};
+
 /* slow: why operations must not take the fast path */
 #define SLOW_REVOKED  1u /* another thread is draining the cache */
 #define SLOW_WAITERS  2u /* somebody waits for memory */
@@ -190,7 +208,8 @@ struct cache {
     const uint64_t *slab_id;
     struct mag **mag; /* [budget * ZBUF_CLASSES + class]; NULL until first used */
     struct mag *last; /* that a segment was freed to */
-    uint64_t clock_ns;
+    uint32_t *state;
+    uint32_t now; /* the state of a segment that is allocated now */
     /* Under the pool's lock. */
     struct mag *in_use;
     struct cache *next_in_pool;
@@ -230,10 +249,12 @@ struct mirror;
 
 struct zbuf_pool {
     struct region region;
-    uint64_t *slab_id;   /* of each slab; SLAB_NONE = free. Read without the lock. */
-    uint8_t flags;       /* of fresh segments */
-    struct debug *debug; /* NULL = off */
-    uint64_t clock_ns;   /* latest zbuf_tick() */
+    uint64_t *slab_id;    /* of each slab; SLAB_NONE = free. Read without the lock. */
+    uint32_t *state;      /* of each segment, see state_of_birth() */
+    struct depot **depot; /* [budget * ZBUF_CLASSES + class], NULL where there is none */
+    uint8_t flags;        /* of fresh segments */
+    struct debug *debug;  /* NULL = off */
+    uint64_t clock_ns;    /* latest zbuf_tick() */
     uint32_t wakeups;
     int wake_fd; /* -1 = none */
 
@@ -243,6 +264,7 @@ struct zbuf_pool {
     struct slab *slab;
     struct class cls[ZBUF_CLASSES];
     struct cache *caches;
+    struct depot *depots;
     struct zbuf_budget *budget; /* ZBUF_BUDGETS of them */
     uint32_t budgets_used;      /* ids below it have been used */
     uint16_t free_id;           /* 0 = none: the application's is never free */
@@ -281,10 +303,32 @@ static inline struct zbuf *pool_seg(const struct zbuf_pool *pool, const void *ad
     return (struct zbuf *)(void *)(pool->region.base + (off & ~(size_t)slab_mask(id)));
 }
 
-/* A borrowed link keeps here which segment it was lent from. */
-static inline struct zbuf **lender(struct zbuf *link)
+/* A borrowed link keeps in its header which segment it was lent from. */
+static inline struct zbuf *lender(const struct zbuf *link)
 {
-    return (struct zbuf **)(void *)((uint8_t *)link + ZBUF_HEADER);
+    return (struct zbuf *)(uintptr_t)link->priv;
+}
+
+/* Of each segment, by its first KiB: 0 while it is free, else when it was allocated. Outside of the
+ * segments, so that stray writes don't reach it and so that allocation need not touch a header that
+ * another thread has in its cache. Units of 2^24 ns last for 417 days. */
+#define BIRTH_SHIFT 24
+static inline uint32_t state_of_birth(uint64_t clock_ns)
+{
+    return (uint32_t)(clock_ns >> BIRTH_SHIFT) << 1 | 1;
+}
+/* In the past of now_ns. */
+static inline uint64_t age_of_state(uint32_t state, uint64_t now_ns)
+{
+    return (uint64_t)((state_of_birth(now_ns) - state) >> 1) << BIRTH_SHIFT;
+}
+static inline uint32_t *pool_state(const struct zbuf_pool *pool, const struct zbuf *zb)
+{
+    return &pool->state[((uintptr_t)zb - (uintptr_t)pool->region.base) >> SEG_SHIFT];
+}
+static inline bool is_live(const struct zbuf_pool *pool, const struct zbuf *zb)
+{
+    return __atomic_load_n(pool_state(pool, zb), __ATOMIC_RELAXED) != 0;
 }
 
 /* slab.c: all under the lock */
@@ -327,6 +371,15 @@ void mag_bring(struct zbuf_pool *pool, struct mag *m, unsigned n); /* its n cold
 unsigned pool_drain(struct zbuf_pool *pool, struct cache *own, const struct zbuf_budget *scope);
 void pool_set_slow(struct zbuf_pool *pool, uint32_t why, bool on);
 uint64_t clock_now(const struct zbuf_pool *pool);
+
+/* depot.c. The first two between cache_enter() and cache_leave(), on the thread's own magazine. */
+bool depot_put(struct zbuf_pool *pool, struct mag *m); /* leaves its coldest batch */
+bool depot_get(struct zbuf_pool *pool, struct mag *m); /* fills it, if it is empty */
+void depot_make(struct zbuf_pool *pool, const struct mag *m);
+unsigned depot_drain(struct zbuf_pool *pool, const struct zbuf_budget *scope);
+/* What of cls is there for one budget and its children. */
+uint32_t depot_segs(const struct zbuf_pool *pool, const struct zbuf_budget *scope, unsigned cls);
+void depots_free(struct zbuf_pool *pool);
 
 /* alloc.c: under the lock. Takes up to n segments of class want or, if there is none to be had,
  * one class above; at least one, or 0. *cls says which. */

@@ -28,6 +28,7 @@ void mirror_open(struct zbuf_pool *pool, bool wanted)
     m->side_size = sizeof(struct debug_side);
     m->base = (uintptr_t)pool->region.base;
     m->slab_id = (uintptr_t)pool->slab_id;
+    m->state = (uintptr_t)pool->state;
     m->slabs = pool->slabs;
     m->side = pool->debug ? (uintptr_t)debug_side_of(pool, (void *)pool->region.base) : 0;
     pool->mirror = m;
@@ -90,7 +91,7 @@ void mirror_publish(struct zbuf_pool *pool, const struct zbuf_budget *b)
     if (!m)
         return;
     for (unsigned c = 0; c < ZBUF_CLASSES; c++)
-        cached[c] = pool->cls[c].cached;
+        cached[c] = pool->cls[c].cached + __atomic_load_n(&pool->cls[c].in_bays, __ATOMIC_RELAXED);
     clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
     write_begin(m);
     m->clock_ns = clock_now(pool);

@@ -44,12 +44,13 @@ _Noreturn void zbuf_misuse(const struct zbuf_pool *pool, const void *addr, const
         const struct debug_side *side = debug_side_of(pool, zb);
         uint16_t owner = side ? side->owner : zb->owner;
         fprintf(stderr,
-                ", offset %zu in segment %p of class %u bytes, refcount %u, owner %u (%s), "
+                ", offset %zu in %s segment %p of class %u bytes, refcount %u, owner %u (%s), "
                 "generation %u",
-                (size_t)((uintptr_t)addr - (uintptr_t)zb), (const void *)zb, class_size(cls),
-                zbuf_refcount(zb), owner, owner_name(pool, owner), zb->generation);
-        if (zbuf_refcount(zb) && zb->priv <= now)
-            print_age(now - zb->priv);
+                (size_t)((uintptr_t)addr - (uintptr_t)zb), is_live(pool, zb) ? "live" : "free",
+                (const void *)zb, class_size(cls), zbuf_refcount(zb), owner,
+                owner_name(pool, owner), zb->generation);
+        if (is_live(pool, zb))
+            print_age(age_of_state(*pool_state(pool, zb), now));
         print_site(side ? side->site : 0);
     }
     fputc('\n', stderr);

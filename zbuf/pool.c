@@ -1,5 +1,6 @@
 /* pool.c - a pool comes and goes. */
 #include <stdio.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "internal.h"
@@ -11,8 +12,12 @@ static void pool_release(struct zbuf_pool *pool)
 {
     if (pool->region.base)
         region_unmap(&pool->region);
+    depots_free(pool);
+    if (pool->depot)
+        munmap((void *)pool->depot, TABLE_BYTES);
     free(pool->slab);
     free(pool->slab_id);
+    free(pool->state);
     free(pool->budget);
     free(pool);
 }
@@ -26,10 +31,27 @@ static int pool_build(struct zbuf_pool *pool, const struct zbuf_pool_config *cfg
     pool->budget = calloc(ZBUF_BUDGETS, sizeof *pool->budget);
     if (!pool->budget || slabs_init(pool) != 0)
         return -ENOMEM;
+    void *table = mmap(NULL, TABLE_BYTES, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (table == MAP_FAILED)
+        return -ENOMEM;
+    pool->depot = table;
     const char *env = getenv("ZBUF_DEBUG");
     if (cfg->debug || (env && *env && *env != '0'))
         return debug_open(pool);
     return 0;
+}
+
+/* It is held for less than it takes to go to sleep. */
+static void lock_init(pthread_mutex_t *lock)
+{
+    pthread_mutexattr_t attr;
+    pthread_mutexattr_init(&attr);
+#ifdef PTHREAD_ADAPTIVE_MUTEX_INITIALIZER_NP
+    pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_ADAPTIVE_NP);
+#endif
+    pthread_mutex_init(lock, &attr);
+    pthread_mutexattr_destroy(&attr);
 }
 
 struct zbuf_pool *zbuf_pool_create(const struct zbuf_pool_config *cfg)
@@ -56,7 +78,7 @@ struct zbuf_pool *zbuf_pool_create(const struct zbuf_pool_config *cfg)
         errno = -err;
         return NULL;
     }
-    pthread_mutex_init(&pool->lock, NULL);
+    lock_init(&pool->lock);
     if (pool->debug || RUNNING_ON_VALGRIND)
         pool->slow |= SLOW_DEBUG;
     VALGRIND_CREATE_MEMPOOL(pool, 0, 0);

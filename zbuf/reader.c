@@ -18,7 +18,6 @@
 #include "mirror.h"
 
 #define TRIES 1000u /* to read while nobody writes */
-#define BATCH 64u   /* headers at a time */
 
 struct zbuf_reader {
     int pid, pidfd;
@@ -168,18 +167,6 @@ static int fetch(const struct zbuf_reader *rd, uint64_t addr, void *dst, size_t 
     return n < 0 && errno == EPERM ? -EPERM : -ESTALE;
 }
 
-static int fetch_headers(const struct zbuf_reader *rd, uint64_t addr, uint32_t stride,
-                         struct zbuf *dst, unsigned n)
-{
-    struct iovec to = {dst, n * sizeof *dst}, from[BATCH];
-    for (unsigned i = 0; i < n; i++)
-        from[i] = (struct iovec){(void *)(uintptr_t)(addr + (uint64_t)i * stride), sizeof *dst};
-    ssize_t got = process_vm_readv(rd->pid, &to, 1, from, n, 0);
-    if (got == (ssize_t)(n * sizeof *dst))
-        return 0;
-    return got < 0 && errno == EPERM ? -EPERM : -ESTALE;
-}
-
 /* Now, in the pool's time: that goes on by itself only if it was the machine's. */
 static uint64_t pool_now(const struct mirror *m)
 {
@@ -190,11 +177,26 @@ static uint64_t pool_now(const struct mirror *m)
     return ahead < 2000000000u ? now : m->clock_ns;
 }
 
+/* The live segments of one slab: first which they are, then their headers. */
+static int add_slab(const struct zbuf_reader *rd, uint32_t slab, unsigned cls,
+                    struct oldest *oldest)
+{
+    const uint32_t units = class_size(cls) >> SEG_SHIFT;
+    uint32_t state[SLAB_SEGS_MAX];
+    int err = fetch(rd, rd->m->state + (uint64_t)slab * sizeof state, state, sizeof state);
+    for (uint32_t i = 0; !err && i < SLAB_SEGS_MAX; i += units) {
+        struct zbuf header;
+        uint64_t addr = rd->m->base + (uint64_t)slab * ZBUF_SLAB + ((uint64_t)i << SEG_SHIFT);
+        if (state[i] && !(err = fetch(rd, addr, &header, sizeof header)))
+            oldest_add(oldest, addr, &header, state[i]);
+    }
+    return err;
+}
+
 int zbuf_reader_holders(const struct zbuf_reader *rd, struct zbuf_holder *out, unsigned max)
 {
     const struct mirror *m = rd->m;
-    struct oldest oldest = {.out = out, .max = max};
-    struct zbuf header[BATCH];
+    struct oldest oldest = {.out = out, .max = max, .now_ns = pool_now(m)};
     if (gone(rd))
         return -ESTALE;
     for (uint32_t i = 0; i < m->slabs; i++) {
@@ -205,18 +207,11 @@ int zbuf_reader_holders(const struct zbuf_reader *rd, struct zbuf_holder *out, u
         uint32_t cls = slab_cls(id);
         if (cls >= ZBUF_CLASSES)
             continue;
-        uint64_t base = m->base + (uint64_t)i * ZBUF_SLAB;
-        for (uint32_t s = 0; s < class_segs(cls); s += BATCH) {
-            uint32_t n = class_segs(cls) - s < BATCH ? class_segs(cls) - s : BATCH;
-            err =
-                fetch_headers(rd, base + (uint64_t)s * class_size(cls), class_size(cls), header, n);
-            for (uint32_t j = 0; !err && j < n; j++)
-                oldest_add(&oldest, base + (uint64_t)(s + j) * class_size(cls), &header[j], cls);
-            if (err)
-                return err;
-        }
+        err = add_slab(rd, i, cls, &oldest);
+        if (err)
+            return err;
     }
-    oldest_finish(&oldest, pool_now(m));
+    oldest_finish(&oldest);
     for (unsigned i = 0; m->side && i < max && i < oldest.live; i++) {
         struct debug_side side;
         uint64_t at = (out[i].addr - m->base) >> SEG_SHIFT;

@@ -60,7 +60,8 @@ int slabs_init(struct zbuf_pool *pool)
 {
     pool->slab = calloc(pool->slabs, sizeof *pool->slab);
     pool->slab_id = malloc(pool->slabs * sizeof *pool->slab_id);
-    if (!pool->slab || !pool->slab_id)
+    pool->state = calloc(pool->region.size >> SEG_SHIFT, sizeof *pool->state);
+    if (!pool->slab || !pool->slab_id || !pool->state)
         return -ENOMEM;
     memset(pool->slab_id, 0xff, pool->slabs * sizeof *pool->slab_id); /* SLAB_NONE */
     for (unsigned c = 0; c < ZBUF_CLASSES; c++)
@@ -183,6 +184,8 @@ bool class_grow(struct zbuf_pool *pool, unsigned cls)
         VALGRIND_MAKE_MEM_DEFINED(zb, sizeof *zb);
         /* Generations of a slab's lives don't meet for 65536 allocations of one segment. */
         *zb = (struct zbuf){.size = class_size(cls),
+                            .refcount = 1,
+                            .data = (uint8_t *)zb + ZBUF_OVERHEAD,
                             .cls = (uint8_t)cls,
                             .pool = pool,
                             .generation = s->lives << 16};

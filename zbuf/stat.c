@@ -68,6 +68,8 @@ void zbuf_pool_stat(const struct zbuf_pool *cpool, struct zbuf_pool_stat *out)
     for (struct cache *c = pool->caches; c; c = c->next_in_pool)
         for (struct mag *m = c->in_use; m; m = m->next)
             cached[m->cls] += __atomic_load_n(&m->n, __ATOMIC_RELAXED);
+    for (unsigned c = 0; c < ZBUF_CLASSES; c++)
+        cached[c] += __atomic_load_n(&pool->cls[c].in_bays, __ATOMIC_RELAXED);
     stat_pool(pool, out, cached);
     pool_unlock(pool);
 }
@@ -77,8 +79,10 @@ static uint64_t cached_now(const struct zbuf_budget *b)
 {
     const struct zbuf_pool *pool = b->pool;
     uint64_t bytes = 0;
+    for (unsigned c = 0; pool->depots && c < ZBUF_CLASSES; c++)
+        bytes += (uint64_t)depot_segs(pool, b, c) * class_size(c);
     if (b->magazines == 0)
-        return 0;
+        return bytes;
     for (struct cache *c = pool->caches; c; c = c->next_in_pool)
         for (struct mag *m = c->in_use; m; m = m->next)
             if (m->budget == b->id || pool->budget[m->budget].parent == b)
@@ -110,7 +114,7 @@ __attribute__((no_sanitize("thread"))) unsigned zbuf_holders(const struct zbuf_p
                                                              struct zbuf_holder *out, unsigned max)
 {
     struct zbuf_pool *pool = pool_mutable(cpool);
-    struct oldest oldest = {.out = out, .max = max};
+    struct oldest oldest = {.out = out, .max = max, .now_ns = clock_now(pool)};
     pool_lock(pool);
     for (uint32_t i = 0; i < pool->slabs; i++) {
         unsigned cls = slab_cls(pool->slab_id[i]);
@@ -119,10 +123,12 @@ __attribute__((no_sanitize("thread"))) unsigned zbuf_holders(const struct zbuf_p
         uint8_t *base = pool->region.base + (size_t)i * ZBUF_SLAB;
         for (uint32_t s = 0; s < class_segs(cls); s++) {
             const struct zbuf *zb = (const void *)(base + (size_t)s * class_size(cls));
-            oldest_add(&oldest, (uintptr_t)zb, zb, cls);
+            uint32_t state = *pool_state(pool, zb);
+            if (state)
+                oldest_add(&oldest, (uintptr_t)zb, zb, state);
         }
     }
-    oldest_finish(&oldest, clock_now(pool));
+    oldest_finish(&oldest);
     for (unsigned i = 0; i < max && i < oldest.live && pool->debug; i++)
         out[i].site = debug_side_of(pool, (const void *)(uintptr_t)out[i].addr)->site;
     pool_unlock(pool);
