@@ -170,9 +170,9 @@ static void on_event(void *ctx, struct zest *z, const struct zest_event *ev, uns
         if (ev[i].events & ZEST_EV_ERROR)
             s->resets++;
         if (ev[i].events & (ZEST_EV_CLOSED | ZEST_EV_ERROR)) {
-            if (!(ev[i].events & ZEST_EV_CLOSED))
-                zest_close(s->host.z, c->handle);
+            zest_handle h = c->handle;
             forget(s, c);
+            zest_close(s->host.z, h);
         } else {
             serve(s, c);
         }

@@ -147,15 +147,14 @@ static struct zconn *new_conn(struct perf_end *e, zest_handle h)
     return k;
 }
 
-/* Closes it in order if it ended well, and with a RST if not. gone: the stack has let go of it. */
-static void end_conn(struct zconn *k, int rc, bool gone)
+/* Closes it in order if it ended well, and with a RST if not. */
+static void end_conn(struct zconn *k, int rc)
 {
     struct zest *z = stack_of(k);
     perf_end_remove(&k->c, rc);
     if (k->zb)
         zbuf_free(k->zb);
-    if (!gone)
-        rc < 0 ? zest_abort(z, k->handle) : zest_close(z, k->handle);
+    rc < 0 ? zest_abort(z, k->handle) : zest_close(z, k->handle);
     free(k);
 }
 
@@ -203,7 +202,7 @@ static bool work(struct zconn *k, uint64_t now_ns)
         rc = perf_stream_push(&k->c.s, now_ns);
     if (!perf_conn_over(&k->c, rc))
         return false;
-    end_conn(k, rc, rc == -EBADF);
+    end_conn(k, rc);
     return true;
 }
 
@@ -230,7 +229,7 @@ static void accept_all(struct perf_end *e, uint64_t now_ns)
 static void handle_event(struct zconn *k, const struct zest_event *ev, uint64_t now_ns)
 {
     if (ev->events & ZEST_EV_ERROR) {
-        end_conn(k, ev->error ? -ev->error : -EIO, ev->events & ZEST_EV_CLOSED);
+        end_conn(k, ev->error ? -ev->error : -EIO);
         return;
     }
     if (ev->events & ZEST_EV_CONNECTED) {
@@ -238,13 +237,13 @@ static void handle_event(struct zconn *k, const struct zest_event *ev, uint64_t 
         set_options(k->c.end, k->handle, k->c.s.plan.mode == PERF_RR);
         int rc = perf_stream_start(&k->c.s, now_ns);
         if (perf_conn_over(&k->c, rc)) {
-            end_conn(k, rc, false);
+            end_conn(k, rc);
             return;
         }
     }
     /* Closed, and the result was not among what could still be read: it ended too early. */
     if (!work(k, now_ns) && ev->events & ZEST_EV_CLOSED)
-        end_conn(k, -EPROTO, true);
+        end_conn(k, -EPROTO);
 }
 
 static void on_event(void *ctx, struct zest *z, const struct zest_event *ev, unsigned n)
