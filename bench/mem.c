@@ -7,6 +7,7 @@
  *   two threads one allocates, the other frees; a ring of our own between them
  *
  * Times are nanoseconds for one allocation and its free. Medians of RUNS. */
+#include <assert.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
@@ -53,15 +54,6 @@ static double median(double *v)
 }
 
 /* ---- who is measured */
-
-struct subject {
-    const char *name;
-    void *(*alloc)(void);
-    void (*free)(void *);
-    void (*alloc_bulk)(void **, unsigned);
-    void (*free_bulk)(void **, unsigned);
-    void (*thread_init)(void);
-};
 
 /* Loops are stamped out for each subject, so that none pays for a call through a pointer. */
 #define LOOPS(who, ALLOC, FREE, ALLOC_BULK, FREE_BULK)                                             \
@@ -170,7 +162,8 @@ static struct {
     _Alignas(64) void *slot[RING];
 } ring;
 
-#define PIPE(who, ALLOC, FREE, INIT)                                                               \
+/* GET(p) and PUT(p) move `batch` of them, as the ring's users do. */
+#define PIPE(who, BATCH, GET, PUT, INIT)                                                           \
     static void *who##_consumer(void *arg)                                                         \
     {                                                                                              \
         (void)arg;                                                                                 \
@@ -182,8 +175,10 @@ static struct {
                 __builtin_ia32_pause();                                                            \
                 continue;                                                                          \
             }                                                                                      \
-            for (; done != tail; done++)                                                           \
-                FREE(ring.slot[done % RING]);                                                      \
+            for (; done != tail; done += (BATCH)) {                                                \
+                void **p = &ring.slot[done % RING];                                                \
+                PUT;                                                                               \
+            }                                                                                      \
             __atomic_store_n(&ring.head, done, __ATOMIC_RELEASE);                                  \
         }                                                                                          \
         return NULL;                                                                               \
@@ -195,22 +190,27 @@ static struct {
         if (pthread_create(&thread, NULL, who##_consumer, NULL) != 0)                              \
             abort();                                                                               \
         double t = now_ns();                                                                       \
-        for (uint32_t i = 0; i < OPS; i++) {                                                       \
-            void *p;                                                                               \
-            while (i - __atomic_load_n(&ring.head, __ATOMIC_ACQUIRE) >= RING || !(p = ALLOC))      \
+        for (uint32_t i = 0; i < OPS; i += (BATCH)) {                                              \
+            void **p = &ring.slot[i % RING];                                                       \
+            while (i + (BATCH)-__atomic_load_n(&ring.head, __ATOMIC_ACQUIRE) > RING || !(GET))     \
                 __builtin_ia32_pause();                                                            \
-            ring.slot[i % RING] = p;                                                               \
-            if (i % 32 == 31)                                                                      \
-                __atomic_store_n(&ring.tail, i + 1, __ATOMIC_RELEASE);                             \
+            if ((i + (BATCH)) % BULK == 0)                                                         \
+                __atomic_store_n(&ring.tail, i + (BATCH), __ATOMIC_RELEASE);                       \
         }                                                                                          \
         pthread_join(thread, NULL);                                                                \
         return (now_ns() - t) / OPS;                                                               \
     }
+static_assert(OPS % BULK == 0 && RING % BULK == 0, "no batch wraps");
 
-PIPE(zbuf, zbuf_alloc(pool, SEG), zbuf_free, (void)0)
-PIPE(libc, malloc(2048), free, (void)0)
-PIPE(mempool, dpdk_get(), dpdk_put, dpdk_thread())
-PIPE(mbuf, dpdk_mbuf_get(), dpdk_mbuf_put, dpdk_thread())
+PIPE(zbuf, 1, (*p = zbuf_alloc(pool, SEG)), zbuf_free(*p), (void)0)
+PIPE(libc, 1, (*p = malloc(2048)), free(*p), (void)0)
+PIPE(mempool, 1, (*p = dpdk_get()), dpdk_put(*p), dpdk_thread())
+PIPE(mbuf, 1, (*p = dpdk_mbuf_get()), dpdk_mbuf_put(*p), dpdk_thread())
+PIPE(zbuf_bulk, BULK,
+     zbuf_alloc_bulk(zbuf_budget_app(pool), SEG, (struct zbuf **)p, BULK) == BULK || (abort(), 0),
+     zbuf_free_bulk((struct zbuf **)p, BULK), (void)0)
+PIPE(mempool_bulk, BULK, dpdk_get_bulk(p), dpdk_put_bulk(p), dpdk_thread())
+PIPE(mbuf_bulk, BULK, dpdk_mbuf_get_bulk(p), dpdk_mbuf_put_bulk(p), dpdk_thread())
 
 /* ---- report */
 
@@ -271,8 +271,13 @@ int main(int argc, char **argv)
     compare("mem_window64_2k", zbuf_window, libc_window, dpdk ? dpdk_window : NULL, "rte_pktmbuf");
     compare("mem_bulk32_2k", zbuf_bulk, libc_bulk, dpdk ? dpdk_bulk : NULL, "rte_pktmbuf");
     compare("mem_two_threads_2k", zbuf_pipe, libc_pipe, dpdk ? mbuf_pipe : NULL, "rte_pktmbuf");
-    if (dpdk) /* its objects are only pointers to it: nobody touches them on either side */
-        compare("mem_two_threads_2k", zbuf_pipe, NULL, mempool_pipe, "rte_mempool");
+    compare("mem_two_threads_bulk32_2k", zbuf_bulk_pipe, NULL, dpdk ? mbuf_bulk_pipe : NULL,
+            "rte_pktmbuf");
+    if (dpdk) { /* objects that are only pointers to it: neither side touches them */
+        compare("mem_two_threads_2k", zbuf_pipe, NULL, mempool_pipe, "bare rte_mempool");
+        compare("mem_two_threads_bulk32_2k", zbuf_bulk_pipe, NULL, mempool_bulk_pipe,
+                "bare rte_mempool");
+    }
     compare("mem_ref_shared", ref_pair, NULL, NULL, NULL);
     compare("mem_of", of_addr, NULL, NULL, NULL);
     compare("mem_charge_frame", charge_frame, NULL, NULL, NULL);

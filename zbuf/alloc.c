@@ -9,29 +9,26 @@
  * the only one who could change it.
  *
  * A free segment's header is ready for its next life: refcount 1, data at the payload, a new
- * generation. Whether it is free is written elsewhere (state_of_birth() in internal.h). So whoever
+ * generation. Whether it is free is written elsewhere (birth_of() in internal.h). So whoever
  * frees puts a header in order that it has at hand anyway, allocation touches none, and a header
  * that nobody has changed travels between two cores' caches less. */
 #include "internal.h"
 #include "sanitize.h"
 
-static inline uint32_t *state_at(const struct cache *c, size_t off)
-{
-    return &c->state[off >> SEG_SHIFT];
-}
 static inline size_t offset_in(const struct cache *c, const void *addr)
 {
     return (size_t)((uintptr_t)addr - (uintptr_t)c->base);
 }
 
-static inline void begin_life(struct zbuf *zb, uint32_t *state, uint32_t now)
+static inline void begin_life(struct zbuf *zb, uint8_t *live, uint32_t *birth, uint32_t now)
 {
     ASAN_UNPOISON_MEMORY_REGION((uint8_t *)zb + ZBUF_HEADER, zb->size - ZBUF_HEADER);
     (void)zb;
-    __atomic_store_n(state, now, __ATOMIC_RELAXED);
+    __atomic_store_n(live, 1, __ATOMIC_RELAXED);
+    __atomic_store_n(birth, now, __ATOMIC_RELAXED);
 }
 
-static inline void end_life(struct zbuf *zb, uint32_t *state)
+static inline void end_life(struct zbuf *zb, uint8_t *live)
 {
     uint8_t *payload = (uint8_t *)zb + ZBUF_OVERHEAD;
     if ((uintptr_t)(zb->data - payload) | zb->len | (uintptr_t)zb->next) {
@@ -40,7 +37,7 @@ static inline void end_life(struct zbuf *zb, uint32_t *state)
         zb->next = NULL;
     }
     zb->generation++;
-    __atomic_store_n(state, 0, __ATOMIC_RELAXED);
+    __atomic_store_n(live, 0, __ATOMIC_RELAXED);
     ASAN_POISON_MEMORY_REGION((uint8_t *)zb + ZBUF_HEADER, zb->size - ZBUF_HEADER);
 }
 
@@ -119,7 +116,7 @@ static COLD unsigned alloc_slow(struct zbuf_pool *pool, struct zbuf_budget *b, u
     struct cache *own = cache_get(pool);
     unsigned cls;
     pool_lock(pool);
-    uint32_t now = state_of_birth(clock_now(pool));
+    uint32_t now = birth_of(clock_now(pool));
     if (own)
         own->now = now;
     struct mag *m = own && !pool->slow && !budget_over(b) ? mag_get(own, b, want) : NULL;
@@ -133,7 +130,8 @@ static COLD unsigned alloc_slow(struct zbuf_pool *pool, struct zbuf_budget *b, u
             VALGRIND_MEMPOOL_ALLOC(pool, (uint8_t *)out[i] + ZBUF_HEADER,
                                    class_size(cls) - ZBUF_HEADER);
             memcpy(&out[i]->owner, &stamp, sizeof stamp);
-            begin_life(out[i], pool_state(pool, out[i]), now);
+            size_t unit = pool_unit(pool, out[i]);
+            begin_life(out[i], &pool->live[unit], &pool->birth[unit], now);
             if (unlikely(pool->debug))
                 debug_alloc(pool, out[i], site);
         }
@@ -183,7 +181,8 @@ static inline __attribute__((always_inline)) struct zbuf *alloc_one(const struct
     __atomic_store_n(&m->n, n, __ATOMIC_RELAXED);
     if (n < m->low)
         m->low = n;
-    begin_life(zb, state_at(c, offset_in(c, zb)), c->now);
+    size_t unit = offset_in(c, zb) >> SEG_SHIFT;
+    begin_life(zb, &c->live[unit], &c->birth[unit], c->now);
     cache_leave(c);
     return zb;
 }
@@ -229,7 +228,8 @@ static inline unsigned alloc_run(const struct zbuf_pool *pool, uint32_t id, unsi
         uint32_t left = m->n, now = c->now;
         for (; got < n && left > 0; got++) {
             struct zbuf *zb = m->slot[--left];
-            begin_life(zb, state_at(c, offset_in(c, zb)), now);
+            size_t unit = offset_in(c, zb) >> SEG_SHIFT;
+            begin_life(zb, &c->live[unit], &c->birth[unit], now);
             out[got] = zb;
         }
         __atomic_store_n(&m->n, left, __ATOMIC_RELAXED);
@@ -275,7 +275,7 @@ struct zbuf *zbuf_ref(struct zbuf *zb)
     const struct cache *c = zbuf_tls;
     size_t off = offset_in(c, zb);
     bool live = likely(off < __atomic_load_n(&c->size, __ATOMIC_RELAXED))
-                    ? __atomic_load_n(state_at(c, off), __ATOMIC_RELAXED) != 0
+                    ? __atomic_load_n(&c->live[off >> SEG_SHIFT], __ATOMIC_RELAXED) != 0
                     : is_live(zb->pool, zb);
     uint32_t before = zbuf_refcount(zb);
     if (unlikely(!live || before >= INT32_MAX))
@@ -314,13 +314,13 @@ static COLD void free_slow(struct zbuf_pool *pool, struct zbuf *zb, unsigned cls
     struct cache *own = cache_get(pool);
     pool_lock(pool);
     if (own)
-        own->now = state_of_birth(clock_now(pool));
+        own->now = birth_of(clock_now(pool));
     if (unlikely(pool->debug))
         debug_free(pool, zb, cls);
     struct zbuf *lent_from = clean(pool, zb);
     struct zbuf_budget *b = &pool->budget[zb->owner];
     VALGRIND_MEMPOOL_FREE(pool, (uint8_t *)zb + ZBUF_HEADER);
-    end_life(zb, pool_state(pool, zb));
+    end_life(zb, &pool->live[pool_unit(pool, zb)]);
     struct mag *m = own && !pool->slow && !budget_over(b) ? mag_get(own, b, cls) : NULL;
     if (m) {
         mag_sync(pool, m);
@@ -383,7 +383,7 @@ static __attribute__((noinline)) void free_other(struct cache *c, struct zbuf *z
     uint64_t id = __atomic_load_n(&c->slab_id[off >> SLAB_SHIFT], __ATOMIC_RELAXED);
     if (unlikely(id == SLAB_NONE || off & slab_mask(id)))
         zbuf_misuse(c->pool, zb, "free of something that is not a zbuf");
-    if (unlikely(__atomic_load_n(state_at(c, off), __ATOMIC_RELAXED) == 0))
+    if (unlikely(__atomic_load_n(&c->live[off >> SEG_SHIFT], __ATOMIC_RELAXED) == 0))
         zbuf_misuse(c->pool, zb, "double free");
     uint32_t seen = __atomic_load_n(&zb->refcount, __ATOMIC_ACQUIRE);
     if (seen != 1 && !drop(c->pool, zb, seen))
@@ -391,7 +391,7 @@ static __attribute__((noinline)) void free_other(struct cache *c, struct zbuf *z
     if (likely(cache_enter(c))) {
         struct mag *m = mag_of(c, zb->owner % ZBUF_BUDGETS, slab_cls(id));
         if (likely(m && stamp_is(zb, m) && (m->n < m->cap || depot_put(c->pool, m)))) {
-            end_life(zb, state_at(c, off));
+            end_life(zb, &c->live[off >> SEG_SHIFT]);
             mag_push(m, zb);
             c->last = m;
             cache_leave(c);
@@ -411,7 +411,7 @@ static inline __attribute__((always_inline)) bool goes_into(const struct cache *
 {
     return __atomic_load_n(&c->slab_id[off >> SLAB_SHIFT], __ATOMIC_RELAXED) == m->slab_id &&
            !(off & slab_mask(m->slab_id)) &&
-           __atomic_load_n(state_at(c, off), __ATOMIC_RELAXED) != 0 &&
+           __atomic_load_n(&c->live[off >> SEG_SHIFT], __ATOMIC_RELAXED) != 0 &&
            /* acquire: sees what those did who gave theirs back */
            __atomic_load_n(&zb->refcount, __ATOMIC_ACQUIRE) == 1 && stamp_is(zb, m);
 }
@@ -427,7 +427,7 @@ static inline __attribute__((always_inline)) void free_one(struct zbuf *zb)
     }
     if (likely(goes_into(c, zb, off, m) && cache_enter(c))) {
         if (likely(m->n < m->cap)) {
-            end_life(zb, state_at(c, off));
+            end_life(zb, &c->live[off >> SEG_SHIFT]);
             mag_push(m, zb);
             cache_leave(c);
             return;
@@ -449,7 +449,7 @@ static unsigned free_run(struct zbuf **zbs, unsigned n)
     struct cache *c = zbuf_tls;
     struct mag *m = c->last;
     const size_t size = __atomic_load_n(&c->size, __ATOMIC_RELAXED);
-    if (unlikely(!cache_enter(c)))
+    if (unlikely(size == 0 || m == &zbuf_no_mag || !cache_enter(c)))
         return 0;
     uint32_t have = m->n;
     unsigned i = 0, room = m->cap - have;
@@ -459,7 +459,7 @@ static unsigned free_run(struct zbuf **zbs, unsigned n)
         size_t off = offset_in(c, zb);
         if (unlikely(off >= size || !goes_into(c, zb, off, m)))
             break;
-        end_life(zb, state_at(c, off));
+        end_life(zb, &c->live[off >> SEG_SHIFT]);
         m->slot[have + i] = zb;
     }
     m->frees += i;

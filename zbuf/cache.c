@@ -29,8 +29,9 @@
 #define BATCH_FIRST 4u
 #define YIELDS_MAX  65536u /* waited for a thread that was preempted between enter and leave */
 
-static struct cache no_cache; /* of no pool: what zbuf_tls points to before the first operation */
 struct mag zbuf_no_mag = {.slab_id = SLAB_NONE};
+/* Of no pool: what zbuf_tls points to before the first operation. */
+static struct cache no_cache = {.last = &zbuf_no_mag};
 __thread struct cache *zbuf_tls = &no_cache;
 static __thread struct cache *thread_caches;
 
@@ -135,7 +136,8 @@ struct cache *cache_get(struct zbuf_pool *pool)
                         .base = pool->region.base,
                         .size = pool->region.size,
                         .slab_id = pool->slab_id,
-                        .state = pool->state,
+                        .live = pool->live,
+                        .birth = pool->birth,
                         .mag = table,
                         .last = &zbuf_no_mag,
                         .next_in_thread = thread_caches};
@@ -144,7 +146,7 @@ struct cache *cache_get(struct zbuf_pool *pool)
     if (!have_membarrier && !ZBUF_TSAN)
         pool_set_slow(pool, SLOW_NO_FENCE, true);
     c->slow = pool->slow;
-    c->now = state_of_birth(clock_now(pool));
+    c->now = birth_of(clock_now(pool));
     c->next_in_pool = pool->caches;
     pool->caches = c;
     pool_unlock(pool);
@@ -199,7 +201,7 @@ void zbuf_tick(struct zbuf_pool *pool, uint64_t now_ns)
 {
     __atomic_store_n(&pool->clock_ns, now_ns, __ATOMIC_RELAXED);
     if (zbuf_tls->pool == pool)
-        zbuf_tls->now = state_of_birth(now_ns);
+        zbuf_tls->now = birth_of(now_ns);
 }
 
 /* ---- magazines, under the pool's lock */

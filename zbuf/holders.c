@@ -19,7 +19,7 @@ static void sift_down(struct zbuf_holder *h, unsigned n, unsigned i)
     }
 }
 
-void oldest_add(struct oldest *o, uint64_t addr, const struct zbuf *zb, uint32_t state)
+void oldest_add(struct oldest *o, uint64_t addr, const struct zbuf *zb, uint32_t birth)
 {
     struct zbuf_holder h = {.addr = addr,
                             .size = zb->size,
@@ -28,7 +28,7 @@ void oldest_add(struct oldest *o, uint64_t addr, const struct zbuf *zb, uint32_t
                             .len = zb->len,
                             .owner = zb->owner,
                             .user = zb->user,
-                            .age_ns = age_of_state(state, o->now_ns)};
+                            .age_ns = age_of(birth, o->now_ns)};
     unsigned n = o->live++;
     if (n < o->max) {
         o->out[n] = h;

@@ -9,7 +9,7 @@ struct oldest {
     unsigned max, live;
     uint64_t now_ns;
 };
-void oldest_add(struct oldest *o, uint64_t addr, const struct zbuf *zb, uint32_t state);
+void oldest_add(struct oldest *o, uint64_t addr, const struct zbuf *zb, uint32_t birth);
 void oldest_finish(struct oldest *o); /* sorts */
 
 #endif

@@ -208,8 +208,9 @@ struct cache {
     const uint64_t *slab_id;
     struct mag **mag; /* [budget * ZBUF_CLASSES + class]; NULL until first used */
     struct mag *last; /* that a segment was freed to */
-    uint32_t *state;
-    uint32_t now; /* the state of a segment that is allocated now */
+    uint8_t *live;
+    uint32_t *birth;
+    uint32_t now; /* the birth of a segment that is allocated now */
     /* Under the pool's lock. */
     struct mag *in_use;
     struct cache *next_in_pool;
@@ -249,8 +250,9 @@ struct mirror;
 
 struct zbuf_pool {
     struct region region;
-    uint64_t *slab_id;    /* of each slab; SLAB_NONE = free. Read without the lock. */
-    uint32_t *state;      /* of each segment, see state_of_birth() */
+    uint64_t *slab_id; /* of each slab; SLAB_NONE = free. Read without the lock. */
+    uint8_t *live;     /* of each segment, as birth: see birth_of() */
+    uint32_t *birth;
     struct depot **depot; /* [budget * ZBUF_CLASSES + class], NULL where there is none */
     uint8_t flags;        /* of fresh segments */
     struct debug *debug;  /* NULL = off */
@@ -309,26 +311,26 @@ static inline struct zbuf *lender(const struct zbuf *link)
     return (struct zbuf *)(uintptr_t)link->priv;
 }
 
-/* Of each segment, by its first KiB: 0 while it is free, else when it was allocated. Outside of the
- * segments, so that stray writes don't reach it and so that allocation need not touch a header that
- * another thread has in its cache. Units of 2^24 ns last for 417 days. */
-#define BIRTH_SHIFT 24
-static inline uint32_t state_of_birth(uint64_t clock_ns)
+/* Two arrays have an entry for each segment, by its first KiB: whether it is live, and since when.
+ * They are outside of the segments, so that stray writes don't reach them and so that allocation
+ * need not touch a header that another thread has in its cache. And they are two because a thread
+ * that frees writes only to the first, which is as small as it can be. */
+#define BIRTH_SHIFT 24 /* units of 2^24 ns last for 834 days */
+static inline uint32_t birth_of(uint64_t clock_ns)
 {
-    return (uint32_t)(clock_ns >> BIRTH_SHIFT) << 1 | 1;
+    return (uint32_t)(clock_ns >> BIRTH_SHIFT);
 }
-/* In the past of now_ns. */
-static inline uint64_t age_of_state(uint32_t state, uint64_t now_ns)
+static inline uint64_t age_of(uint32_t birth, uint64_t now_ns)
 {
-    return (uint64_t)((state_of_birth(now_ns) - state) >> 1) << BIRTH_SHIFT;
+    return (uint64_t)(birth_of(now_ns) - birth) << BIRTH_SHIFT;
 }
-static inline uint32_t *pool_state(const struct zbuf_pool *pool, const struct zbuf *zb)
+static inline size_t pool_unit(const struct zbuf_pool *pool, const struct zbuf *zb)
 {
-    return &pool->state[((uintptr_t)zb - (uintptr_t)pool->region.base) >> SEG_SHIFT];
+    return ((uintptr_t)zb - (uintptr_t)pool->region.base) >> SEG_SHIFT;
 }
 static inline bool is_live(const struct zbuf_pool *pool, const struct zbuf *zb)
 {
-    return __atomic_load_n(pool_state(pool, zb), __ATOMIC_RELAXED) != 0;
+    return __atomic_load_n(&pool->live[pool_unit(pool, zb)], __ATOMIC_RELAXED) != 0;
 }
 
 /* slab.c: all under the lock */

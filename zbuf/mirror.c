@@ -28,7 +28,8 @@ void mirror_open(struct zbuf_pool *pool, bool wanted)
     m->side_size = sizeof(struct debug_side);
     m->base = (uintptr_t)pool->region.base;
     m->slab_id = (uintptr_t)pool->slab_id;
-    m->state = (uintptr_t)pool->state;
+    m->live = (uintptr_t)pool->live;
+    m->birth = (uintptr_t)pool->birth;
     m->slabs = pool->slabs;
     m->side = pool->debug ? (uintptr_t)debug_side_of(pool, (void *)pool->region.base) : 0;
     pool->mirror = m;

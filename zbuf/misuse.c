@@ -50,7 +50,7 @@ _Noreturn void zbuf_misuse(const struct zbuf_pool *pool, const void *addr, const
                 (const void *)zb, class_size(cls), zbuf_refcount(zb), owner,
                 owner_name(pool, owner), zb->generation);
         if (is_live(pool, zb))
-            print_age(age_of_state(*pool_state(pool, zb), now));
+            print_age(age_of(pool->birth[pool_unit(pool, zb)], now));
         print_site(side ? side->site : 0);
     }
     fputc('\n', stderr);

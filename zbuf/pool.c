@@ -17,7 +17,8 @@ static void pool_release(struct zbuf_pool *pool)
         munmap((void *)pool->depot, TABLE_BYTES);
     free(pool->slab);
     free(pool->slab_id);
-    free(pool->state);
+    free(pool->live);
+    free(pool->birth);
     free(pool->budget);
     free(pool);
 }

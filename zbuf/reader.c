@@ -182,13 +182,16 @@ static int add_slab(const struct zbuf_reader *rd, uint32_t slab, unsigned cls,
                     struct oldest *oldest)
 {
     const uint32_t units = class_size(cls) >> SEG_SHIFT;
-    uint32_t state[SLAB_SEGS_MAX];
-    int err = fetch(rd, rd->m->state + (uint64_t)slab * sizeof state, state, sizeof state);
+    uint8_t live[SLAB_SEGS_MAX];
+    uint32_t birth[SLAB_SEGS_MAX];
+    int err = fetch(rd, rd->m->live + (uint64_t)slab * sizeof live, live, sizeof live);
+    if (!err)
+        err = fetch(rd, rd->m->birth + (uint64_t)slab * sizeof birth, birth, sizeof birth);
     for (uint32_t i = 0; !err && i < SLAB_SEGS_MAX; i += units) {
         struct zbuf header;
         uint64_t addr = rd->m->base + (uint64_t)slab * ZBUF_SLAB + ((uint64_t)i << SEG_SHIFT);
-        if (state[i] && !(err = fetch(rd, addr, &header, sizeof header)))
-            oldest_add(oldest, addr, &header, state[i]);
+        if (live[i] && !(err = fetch(rd, addr, &header, sizeof header)))
+            oldest_add(oldest, addr, &header, birth[i]);
     }
     return err;
 }

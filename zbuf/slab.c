@@ -60,8 +60,9 @@ int slabs_init(struct zbuf_pool *pool)
 {
     pool->slab = calloc(pool->slabs, sizeof *pool->slab);
     pool->slab_id = malloc(pool->slabs * sizeof *pool->slab_id);
-    pool->state = calloc(pool->region.size >> SEG_SHIFT, sizeof *pool->state);
-    if (!pool->slab || !pool->slab_id || !pool->state)
+    pool->live = calloc(pool->region.size >> SEG_SHIFT, sizeof *pool->live);
+    pool->birth = calloc(pool->region.size >> SEG_SHIFT, sizeof *pool->birth);
+    if (!pool->slab || !pool->slab_id || !pool->live || !pool->birth)
         return -ENOMEM;
     memset(pool->slab_id, 0xff, pool->slabs * sizeof *pool->slab_id); /* SLAB_NONE */
     for (unsigned c = 0; c < ZBUF_CLASSES; c++)

@@ -123,9 +123,8 @@ __attribute__((no_sanitize("thread"))) unsigned zbuf_holders(const struct zbuf_p
         uint8_t *base = pool->region.base + (size_t)i * ZBUF_SLAB;
         for (uint32_t s = 0; s < class_segs(cls); s++) {
             const struct zbuf *zb = (const void *)(base + (size_t)s * class_size(cls));
-            uint32_t state = *pool_state(pool, zb);
-            if (state)
-                oldest_add(&oldest, (uintptr_t)zb, zb, state);
+            if (is_live(pool, zb))
+                oldest_add(&oldest, (uintptr_t)zb, zb, pool->birth[pool_unit(pool, zb)]);
         }
     }
     oldest_finish(&oldest);

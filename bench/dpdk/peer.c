@@ -107,6 +107,26 @@ void dpdk_mbuf_put(void *mbuf)
     rte_pktmbuf_free(mbuf);
 }
 
+int dpdk_get_bulk(void **objs)
+{
+    return rte_mempool_get_bulk(objects, objs, PEER_BULK) == 0;
+}
+
+void dpdk_put_bulk(void **objs)
+{
+    rte_mempool_put_bulk(objects, objs, PEER_BULK);
+}
+
+int dpdk_mbuf_get_bulk(void **v)
+{
+    return rte_pktmbuf_alloc_bulk(mbufs, (struct rte_mbuf **)v, PEER_BULK) == 0;
+}
+
+void dpdk_mbuf_put_bulk(void **v)
+{
+    rte_pktmbuf_free_bulk((struct rte_mbuf **)v, PEER_BULK);
+}
+
 void dpdk_thread(void)
 {
     if (rte_lcore_id() == LCORE_ID_ANY && rte_thread_register() != 0)

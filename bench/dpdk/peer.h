@@ -15,6 +15,10 @@
 #pragma weak dpdk_put
 #pragma weak dpdk_mbuf_get
 #pragma weak dpdk_mbuf_put
+#pragma weak dpdk_get_bulk
+#pragma weak dpdk_put_bulk
+#pragma weak dpdk_mbuf_get_bulk
+#pragma weak dpdk_mbuf_put_bulk
 #pragma weak dpdk_thread
 int dpdk_start(int argc, char **argv);
 double dpdk_pair(void);   /* rte_pktmbuf_alloc and _free, ns */
@@ -24,6 +28,11 @@ void *dpdk_get(void);     /* an rte_mempool's, for two threads */
 void dpdk_put(void *obj);
 void *dpdk_mbuf_get(void); /* an rte_pktmbuf */
 void dpdk_mbuf_put(void *mbuf);
+/* PEER_BULK of them; true if there were. */
+int dpdk_get_bulk(void **objs);
+void dpdk_put_bulk(void **objs);
+int dpdk_mbuf_get_bulk(void **mbufs);
+void dpdk_mbuf_put_bulk(void **mbufs);
 void dpdk_thread(void); /* registers the calling thread, so that it has a cache */
 
 #endif
