@@ -332,8 +332,8 @@ static COLD void free_slow(struct zbuf_pool *pool, struct zbuf *zb, unsigned cls
         mag_settle(pool, m);
         mag_push(m, zb);
     } else {
-        store_give(pool, zb, cls);
         budget_adjust(b, cls, -1);
+        store_give(pool, zb, cls);
     }
     if (unlikely(pool->waiters != NULL))
         waiters_check(pool);

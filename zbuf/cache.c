@@ -299,11 +299,11 @@ void mag_fetch(struct zbuf_pool *pool, struct mag *m, struct zbuf_budget *b, uin
 void mag_bring(struct zbuf_pool *pool, struct mag *m, unsigned n)
 {
     n = n < m->n ? n : m->n;
+    budget_adjust(&pool->budget[m->budget], m->cls, -(int)n);
     for (unsigned i = 0; i < n; i++)
         store_give(pool, m->slot[i], m->cls);
     memmove(m->slot, m->slot + n, (m->n - n) * sizeof m->slot[0]);
     __atomic_store_n(&m->n, m->n - n, __ATOMIC_RELAXED);
-    budget_adjust(&pool->budget[m->budget], m->cls, -(int)n);
     if (m->batch * 2 < 1u << m->limit_shift)
         m->batch *= 2;
     if (m->cap)

@@ -118,9 +118,9 @@ unsigned depot_drain(struct zbuf_pool *pool, const struct zbuf_budget *scope)
             struct bay *bay = &d->bay[i];
             if (!bay_claim(bay, BAY_FULL))
                 continue;
+            budget_adjust(&pool->budget[d->budget], d->cls, -(int)bay->n);
             for (uint32_t s = 0; s < bay->n; s++)
                 store_give(pool, bay->slot[s], d->cls);
-            budget_adjust(&pool->budget[d->budget], d->cls, -(int)bay->n);
             count(pool, d, -bay->n);
             total += bay->n;
             __atomic_store_n(&bay->state, BAY_EMPTY, __ATOMIC_RELEASE);

@@ -336,6 +336,7 @@ static inline bool is_live(const struct zbuf_pool *pool, const struct zbuf *zb)
 /* slab.c: all under the lock */
 int slabs_init(struct zbuf_pool *pool);
 unsigned store_take(struct zbuf_pool *pool, unsigned cls, struct zbuf **out, unsigned n);
+/* Its budget has been credited before: or a slab might be given up that is promised by then. */
 void store_give(struct zbuf_pool *pool, struct zbuf *zb, unsigned cls);
 bool class_grow(struct zbuf_pool *pool, unsigned cls);
 bool class_can_grow(const struct zbuf_pool *pool, unsigned cls);
