@@ -132,12 +132,12 @@ void debug_grown(struct zbuf_pool *pool, uint8_t *slab, unsigned cls)
 void debug_alloc(struct zbuf_pool *pool, struct zbuf *zb, const void *site)
 {
     struct debug_side *side = side_of(pool, zb);
-    /* The fresh header's generation is one more than the free one's. */
-    side->generation++;
     side->owner = zb->owner;
     side->live = true;
     side->site = (uintptr_t)site;
     check_header(pool, zb);
+    if (zbuf_refcount(zb) != 1 || zb->data != (uint8_t *)zb + ZBUF_OVERHEAD || zb->len || zb->next)
+        zbuf_misuse(pool, zb, "the header of a free segment was written to");
     check_freed(pool, zb, side->size);
 }
 
@@ -146,6 +146,7 @@ void debug_free(struct zbuf_pool *pool, struct zbuf *zb, unsigned cls)
     struct debug *d = pool->debug;
     check_header(pool, zb);
     side_of(pool, zb)->live = false;
+    side_of(pool, zb)->generation++; /* as its header is about to */
     fill_freed(pool, zb, class_size(cls));
     pthread_mutex_lock(&d->watch_lock);
     memset(d->watched + offset(pool, zb), 0, class_size(cls));

@@ -1,23 +1,5 @@
 /* zbuf_test.c - the pool's contract as zbuf.h states it. */
-#include <errno.h>
-#include <signal.h>
-#include <stdlib.h>
-#include <sys/resource.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-#include "tests/unit/check.h"
-#include "zbuf/zbuf.h"
-
-#define MIB (1024u * 1024u)
-
-static struct zbuf_pool *pool_of(size_t size)
-{
-    struct zbuf_pool *pool =
-        zbuf_pool_create(&(struct zbuf_pool_config){.size = size, .no_huge = true});
-    CU_ASSERT_PTR_NOT_NULL_FATAL(pool);
-    return pool;
-}
+#include "tests/unit/zbuf_fixture.h"
 
 static void the_region_is_aligned_and_rounded_up(void)
 {
@@ -263,32 +245,6 @@ static void the_headroom_has_one_user_until_tx_done(void)
 
 /* ---- misuse: each case in a child, whose last words are read */
 
-static char words[4096];
-
-static bool aborts(void (*fn)(void))
-{
-    int fd[2];
-    if (pipe(fd) != 0)
-        return false;
-    fflush(NULL);
-    pid_t pid = fork();
-    if (pid == 0) {
-        setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
-        dup2(fd[1], STDERR_FILENO);
-        fn();
-        _exit(0);
-    }
-    close(fd[1]);
-    size_t n = 0;
-    for (ssize_t r; n < sizeof words - 1 && (r = read(fd[0], words + n, sizeof words - 1 - n)) > 0;)
-        n += (size_t)r;
-    words[n] = 0;
-    close(fd[0]);
-    int status = 0;
-    waitpid(pid, &status, 0);
-    return WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT;
-}
-
 static void free_twice(void)
 {
     struct zbuf *zb = zbuf_alloc(zbuf_pool_create(NULL), 3000);
@@ -334,20 +290,20 @@ static void tx_done_foreign(void)
 
 static void misuse_aborts_and_says_what_it_knows(void)
 {
-    CU_ASSERT_TRUE(aborts(free_twice));
-    CU_ASSERT_PTR_NOT_NULL(strstr(words, "double free"));
-    CU_ASSERT_PTR_NOT_NULL(strstr(words, "4096 bytes"));
-    CU_ASSERT_PTR_NOT_NULL(strstr(words, "(app)"));
-    CU_ASSERT_PTR_NOT_NULL(strstr(words, "generation "));
-    CU_ASSERT_TRUE(aborts(ref_freed));
-    CU_ASSERT_TRUE(aborts(free_foreign));
-    CU_ASSERT_PTR_NOT_NULL(strstr(words, "not a zbuf"));
-    CU_ASSERT_TRUE(aborts(free_interior));
-    CU_ASSERT_PTR_NOT_NULL(strstr(words, "not a zbuf"));
-    CU_ASSERT_TRUE(aborts(overflow));
-    CU_ASSERT_PTR_NOT_NULL(strstr(words, "overflow"));
-    CU_ASSERT_TRUE(aborts(tx_done_dead));
-    CU_ASSERT_TRUE(aborts(tx_done_foreign));
+    ABORTS(free_twice);
+    SAYS("double free");
+    SAYS("4096 bytes");
+    SAYS("(app)");
+    SAYS("generation ");
+    ABORTS(ref_freed);
+    ABORTS(free_foreign);
+    SAYS("not a zbuf");
+    ABORTS(free_interior);
+    SAYS("not a zbuf");
+    ABORTS(overflow);
+    SAYS("overflow");
+    ABORTS(tx_done_dead);
+    ABORTS(tx_done_foreign);
 }
 
 static void leak_then_destroy(void)
@@ -365,9 +321,9 @@ static void leak_then_destroy(void)
 
 static void destroy_names_who_still_holds(void)
 {
-    CU_ASSERT_TRUE(aborts(leak_then_destroy));
-    CU_ASSERT_PTR_NOT_NULL(strstr(words, "leaky"));
-    CU_ASSERT_PTR_NOT_NULL(strstr(words, "4096"));
+    ABORTS(leak_then_destroy);
+    SAYS("leaky");
+    SAYS("4096");
 }
 
 CHECK_MAIN("zbuf", CHECK(the_region_is_aligned_and_rounded_up), CHECK(defaults_and_bad_sizes),
