@@ -95,6 +95,14 @@ lab_netns() {
     no_ipv6 ip netns exec "$1"
 }
 
+# A core for zest and one for its peer, of those that we may use; the same one if there is only one.
+lab_cores() {
+    local list
+    list=$(taskset -cp $$ | sed 's/.*: //' | tr ',' '\n' | awk -F- '{ for (c = $1; c <= ($2 == "" ? $1 : $2); c++) print c }' | head -n 2)
+    LAB_CORE=$(head -n 1 <<<"$list")
+    LAB_PEER_CORE=$(tail -n 1 <<<"$list")
+}
+
 # lab_link MTU: the link between zest and Linux. Afterwards "${LAB_LINK[@]}" are zest's options, and
 # `peer COMMAND` runs something on the Linux side. A kernel peer on veth leaves checksums to hardware
 # that is not there, and sends frames larger than the MTU, unless it is told not to.
@@ -113,7 +121,11 @@ lab_link() {
 lab_peer_up() {
     ip -n peer link set lo up
     ip -n peer addr add $LAB_PEER_IP/24 dev "$1"
-    ip netns exec peer ethtool -K "$1" tx off gso off tso off >/dev/null
+    # Receive offload (GRO), and receiving on the peer's own core (RPS): without them the kernel runs
+    # the peer's half of TCP frame by frame, on the core of the one who sends.
+    ip netns exec peer ethtool -K "$1" tx off gso off tso off gro on >/dev/null
+    lab_cores
+    ip netns exec peer sh -c "printf %x $((1 << LAB_PEER_CORE)) >/sys/class/net/$1/queues/rx-0/rps_cpus" 2>/dev/null
     ip -n peer link set "$1" up
 }
 
@@ -148,13 +160,10 @@ lab_unlink() {
     return 0
 }
 
-peer() {
-    if [ "$LAB" = xdp ]; then
-        nsenter --net=/run/netns/peer "$@"
-    else
-        "$@"
-    fi
-}
+# On the Linux side. In the background, `"${PEER[@]}" COMMAND &` makes $! the command itself.
+PEER=()
+[ "${LAB_INSIDE:-}" = xdp ] && PEER=(nsenter --net=/run/netns/peer)
+peer() { ${PEER[@]+"${PEER[@]}"} "$@"; }
 
 # lab_start NAME COMMAND...: starts a server in the background and waits until it says "ready".
 # Its output goes to $LAB_TMP/NAME.log, its PID to LAB_PID. 1 (and its output) if it does not come up.
