@@ -58,8 +58,8 @@ void mirror_forget(struct zbuf_pool *pool)
 
 static void write_begin(struct mirror *m)
 {
-    __atomic_store_n(&m->seq, m->seq + 1, __ATOMIC_RELAXED);
-    __atomic_thread_fence(__ATOMIC_RELEASE);
+    /* An exchange, so that what is written next is not seen before it. */
+    __atomic_exchange_n(&m->seq, m->seq + 1, __ATOMIC_ACQ_REL);
 }
 static void write_end(struct mirror *m)
 {
