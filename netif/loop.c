@@ -16,6 +16,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
 
 #include "link.h"
 
@@ -30,6 +32,8 @@
 #define POKE_MIN_NS     1000000u
 #define POKE_MAX_NS     256000000u
 #define FRUITLESS       16u /* wake-ups for room that was not there, before only the timer is trusted */
+#define LINGER_DEF_US   20u
+#define CHECK_NS        100000000u /* how often spinning looks whether the link is still there */
 #define CSUM_CHECK_NS   250000000u
 #define NS_PER_SECOND_F 1e9
 
@@ -38,18 +42,32 @@ struct netif_loop {
     struct netif *nif;
     struct zest *z;
     ev_prepare prepare;
-    ev_io io;
+    ev_io io;          /* on epoll_fd */
     ev_timer timer;    /* the stack's deadline */
     ev_timer poke;     /* room and completions that nobody tells of */
     ev_idle idle;      /* active: libev does not sleep */
     uint64_t armed_ns; /* what timer is set to */
     uint64_t poke_ns;  /* how far ahead poke is set */
+    uint64_t linger_ns, check_ns;
     unsigned fruitless;
-    bool readable; /* the descriptor said so */
+    int epoll_fd;     /* holds the link's descriptor, or nothing */
+    uint32_t watched; /* for which EPOLL events; 0 = it is not in there */
+    bool readable;    /* it said so */
     bool in_turn, stopped;
     bool gone, said_down, said_csum;
     uint64_t csum_check_ns;
 };
+
+/* events: of epoll; 0 takes the descriptor out of the set. */
+static void watch_for(struct netif_loop *nl, uint32_t events)
+{
+    if (nl->watched == events)
+        return;
+    struct epoll_event ev = {.events = events};
+    int op = !events ? EPOLL_CTL_DEL : nl->watched ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
+    if (epoll_ctl(nl->epoll_fd, op, netif_fd(nl->nif), &ev) == 0)
+        nl->watched = events;
+}
 
 /* ---- what is said to people ---- */
 
@@ -105,7 +123,7 @@ static void link_failed(struct netif_loop *nl, int err)
     if (!nl->nif->error || nl->gone)
         return; /* a passing trouble: tried again by and by */
     nl->gone = true;
-    ev_io_stop(nl->cfg.loop, &nl->io);
+    watch_for(nl, 0);
     ev_timer_stop(nl->cfg.loop, &nl->poke);
     if (nl->cfg.on_link)
         nl->cfg.on_link(nl->cfg.ctx, nl->nif->error);
@@ -175,8 +193,10 @@ static bool do_round(struct netif_loop *nl, uint64_t now, bool *blocked)
     if (n > 0) {
         zest_input(nl->z, now, in, n);
         look_for_csum(nl, now);
-    } else if (nl->readable && link_check(nl->nif)) {
-        link_failed(nl, nl->nif->error);
+    } else if (nl->readable || (nl->cfg.spin && now >= nl->check_ns)) {
+        nl->check_ns = now + CHECK_NS;
+        if (link_check(nl->nif))
+            link_failed(nl, nl->nif->error);
     }
     nl->readable = false;
     bool busy = n > 0;
@@ -208,15 +228,6 @@ static void set_deadline(struct netif_loop *nl, uint64_t deadline, uint64_t now)
     }
 }
 
-static void watch_for(struct netif_loop *nl, int events)
-{
-    if (nl->gone || (nl->io.events & (EV_READ | EV_WRITE)) == events)
-        return;
-    ev_io_stop(nl->cfg.loop, &nl->io);
-    ev_io_set(&nl->io, nl->io.fd, events);
-    ev_io_start(nl->cfg.loop, &nl->io);
-}
-
 /* Waits for room by the descriptor, as long as that tells the truth, and by a timer, which also
  * looks for completions that no event announces. Each time in vain doubles its interval. */
 static void wait_for_link(struct netif_loop *nl, bool blocked, bool progress)
@@ -227,7 +238,9 @@ static void wait_for_link(struct netif_loop *nl, bool blocked, bool progress)
     } else if (blocked) {
         nl->fruitless += nl->fruitless < FRUITLESS;
     }
-    watch_for(nl, blocked && nl->fruitless < FRUITLESS ? EV_READ | EV_WRITE : EV_READ);
+    watch_for(nl, nl->gone                               ? 0
+                  : blocked && nl->fruitless < FRUITLESS ? EPOLLIN | EPOLLOUT
+                                                         : EPOLLIN);
     if (!nl->gone && (blocked || link_in_flight(nl->nif) > 0)) {
         if (!ev_is_active(&nl->poke)) {
             set_timer(nl, &nl->poke, nl->poke_ns);
@@ -241,28 +254,38 @@ static void wait_for_link(struct netif_loop *nl, bool blocked, bool progress)
 
 static void turn(struct netif_loop *nl)
 {
-    unsigned rounds = nl->cfg.spin ? SPIN_ROUNDS : ROUNDS;
-    bool busy = true, ever_busy = false, blocked = false;
-    uint64_t now = 0, deadline = 0;
-    for (unsigned i = 0; i < rounds && !nl->stopped && (busy || nl->cfg.spin); i++) {
-        now = netif_now();
+    unsigned rounds = nl->cfg.spin ? SPIN_ROUNDS : ROUNDS, worked = 0;
+    bool busy = true, blocked = false;
+    uint64_t now = netif_now(), deadline = 0, until = now;
+    for (unsigned i = 0; i < rounds && !nl->stopped && (busy || now < until); now = netif_now()) {
         busy = do_round(nl, now, &blocked);
-        ever_busy |= busy;
+        worked += busy;
+        if (busy)
+            until = now + nl->linger_ns;
         deadline = nl->stopped ? ZEST_NEVER : zest_deadline(nl->z);
         busy |= deadline <= now && !blocked;
+        i += busy || nl->cfg.spin;
     }
     if (nl->stopped)
         return;
     if (busy || nl->cfg.spin) {
+        /* The load lasts: spare the peer the calls into our epoll set. */
+        watch_for(nl, 0);
         ev_idle_start(nl->cfg.loop, &nl->idle);
         return;
     }
     ev_idle_stop(nl->cfg.loop, &nl->idle);
     set_deadline(nl, blocked && deadline <= now ? ZEST_NEVER : deadline, now);
-    wait_for_link(nl, blocked, ever_busy);
+    wait_for_link(nl, blocked, worked > 0);
 }
 
 /* ---- libev's side ---- */
+
+static void release(struct netif_loop *nl)
+{
+    close(nl->epoll_fd);
+    free(nl);
+}
 
 static void on_prepare(struct ev_loop *loop, ev_prepare *w, int revents)
 {
@@ -272,7 +295,7 @@ static void on_prepare(struct ev_loop *loop, ev_prepare *w, int revents)
     turn(nl);
     nl->in_turn = false;
     if (nl->stopped)
-        free(nl);
+        release(nl);
 }
 
 static void on_io(struct ev_loop *loop, ev_io *w, int revents)
@@ -302,8 +325,16 @@ int netif_loop_start(const struct netif_loop_config *cfg, struct netif_loop **ou
     nl->nif = cfg->nif;
     nl->z = cfg->z;
     nl->poke_ns = POKE_MIN_NS;
+    nl->linger_ns =
+        cfg->spin ? UINT32_MAX : (cfg->linger_us ? cfg->linger_us : LINGER_DEF_US) * 1000ull;
+    nl->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (nl->epoll_fd < 0) {
+        int rc = -errno;
+        free(nl);
+        return rc;
+    }
     ev_prepare_init(&nl->prepare, on_prepare);
-    ev_io_init(&nl->io, on_io, netif_fd(nl->nif), EV_READ);
+    ev_io_init(&nl->io, on_io, nl->epoll_fd, EV_READ);
     ev_timer_init(&nl->timer, on_timer, 0., 0.);
     ev_timer_init(&nl->poke, on_timer, 0., 0.);
     ev_idle_init(&nl->idle, on_idle);
@@ -333,5 +364,5 @@ void netif_loop_stop(struct netif_loop *nl)
     ev_idle_stop(loop, &nl->idle);
     nl->stopped = true;
     if (!nl->in_turn)
-        free(nl); /* else the turn that we are in does it */
+        release(nl); /* else the turn that we are in does it */
 }
