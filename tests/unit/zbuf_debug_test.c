@@ -1,0 +1,461 @@
+/* zbuf_debug_test.c - the pool that explains itself: debug mode, who holds what, and other
+ * processes' pools. */
+#include <stdio.h>
+
+#include "tests/unit/zbuf_fixture.h"
+#include "zbuf/sanitize.h" /* whether this build has AddressSanitizer */
+
+static struct zbuf_pool *debug_pool(void)
+{
+    struct zbuf_pool *pool = zbuf_pool_create(
+        &(struct zbuf_pool_config){.size = 4 * MIB, .no_huge = true, .debug = true});
+    if (!pool)
+        _exit(99);
+    return pool;
+}
+
+/* ---- damage */
+
+static void write_past_the_end(void)
+{
+    struct zbuf_pool *pool = debug_pool();
+    struct zbuf_budget *b = zbuf_budget_create(pool, "careless", 0, 0);
+    struct zbuf *first = zbuf_alloc_from(b, FITS(2048)), *second = zbuf_alloc(pool, FITS(2048));
+    if (zbuf_end(first) != (uint8_t *)second)
+        _exit(98);
+    /* One byte too many; through a volatile pointer, so that no compiler sees it coming. */
+    uint8_t *volatile end = zbuf_end(first);
+    *end = 0xff;
+    zbuf_free(second);
+}
+static void a_write_past_the_end_is_found(void)
+{
+    ABORTS(write_past_the_end);
+    SAYS("header overwritten");
+    SAYS("careless"); /* whose segment lies before it */
+}
+
+static void check_finds_it_too(void)
+{
+    struct zbuf_pool *pool = debug_pool();
+    struct zbuf *zb = zbuf_alloc(pool, FITS(2048));
+    zbuf_debug_check(pool); /* nothing yet */
+    fputs("so far so good\n", stderr);
+    zb->pool = NULL;
+    zbuf_debug_check(pool);
+}
+static void write_after_free(void)
+{
+    struct zbuf_pool *pool = debug_pool();
+    struct zbuf *zb = zbuf_alloc(pool, FITS(2048));
+    uint8_t *volatile data = zb->data;
+    zbuf_free(zb);
+    data[100] = 0;
+    zbuf_debug_check(pool);
+}
+static void write_after_free_then_alloc(void)
+{
+    struct zbuf_pool *pool = debug_pool();
+    struct zbuf *zb = zbuf_alloc(pool, FITS(ZBUF_SEG_MAX));
+    uint8_t *volatile last = zbuf_end(zb) - 1;
+    zbuf_free(zb);
+    *last = 0;
+    zbuf_alloc(pool, FITS(ZBUF_SEG_MAX));
+}
+static void header_after_free(void)
+{
+    struct zbuf_pool *pool = debug_pool();
+    struct zbuf *zb = zbuf_alloc(pool, FITS(2048));
+    zbuf_free(zb);
+    zb->len = 5;
+    zbuf_alloc(pool, FITS(2048));
+}
+static void damage_is_found_sooner_or_later(void)
+{
+    ABORTS(check_finds_it_too);
+    SAYS("so far so good");
+    SAYS("header overwritten");
+#ifndef ZBUF_ASAN /* which finds these two before we do */
+    ABORTS(write_after_free);
+    SAYS("freed memory was written to");
+    SAYS("offset 292 in free segment"); /* header 64, headroom 128, and 100 */
+    ABORTS(write_after_free_then_alloc);
+    SAYS("offset 131071");
+#else
+    (void)write_after_free;
+    (void)write_after_free_then_alloc;
+#endif
+    ABORTS(header_after_free);
+    SAYS("the header of a free segment was written to");
+}
+
+static void double_free_in_debug(void)
+{
+    struct zbuf *zb = zbuf_alloc(debug_pool(), 3000);
+    zbuf_free(zb);
+    zbuf_free(zb);
+}
+static void a_call_site_is_named(void)
+{
+    ABORTS(double_free_in_debug);
+    SAYS("allocated by ");
+    SAYS("zbuf_debug_test(");
+}
+
+static void debug_by_environment(void)
+{
+    setenv("ZBUF_DEBUG", "1", 1);
+    if (!zbuf_debugging(zbuf_pool_create(NULL)))
+        _exit(1);
+    setenv("ZBUF_DEBUG", "0", 1);
+    if (zbuf_debugging(zbuf_pool_create(NULL)))
+        _exit(2);
+}
+static void the_environment_turns_it_on(void)
+{
+    CU_ASSERT_EQUAL(last_words(debug_by_environment), 0);
+}
+
+#ifdef ZBUF_ASAN
+static void read_after_free(void)
+{
+    struct zbuf *zb = zbuf_alloc(zbuf_pool_create(NULL), 3000);
+    uint8_t *volatile data = zb->data;
+    zbuf_free(zb);
+    _exit(data[0]);
+}
+static void address_sanitizer_knows_what_is_free(void)
+{
+    CU_ASSERT_NOT_EQUAL(last_words(read_after_free), 0);
+    SAYS("use-after-poison");
+}
+#else
+static void address_sanitizer_knows_what_is_free(void)
+{
+    CU_PASS("not in this build");
+}
+#endif
+
+/* Under valgrind this reads freed memory; otherwise it does nothing. */
+static void a_victim_for_valgrind(void)
+{
+    if (!RUNNING_ON_VALGRIND)
+        return;
+    struct zbuf_pool *pool = pool_of(2 * MIB);
+    struct zbuf *zb = zbuf_alloc(pool, 1000);
+    uint8_t *volatile data = zb->data;
+    zbuf_free(zb);
+    CU_ASSERT(data[10] < 256);
+    done_with(pool);
+}
+static void valgrind_knows_what_is_free(void)
+{
+#if !defined(ZBUF_ASAN) && defined(ZBUF_VALGRIND)
+    char self[512], command[700];
+    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    if (n <= 0 || RUNNING_ON_VALGRIND || system("command -v valgrind >/dev/null") != 0)
+        return;
+    self[n] = 0;
+    snprintf(command, sizeof command, "valgrind -q '%s' a_victim_for_valgrind 2>&1", self);
+    FILE *f = popen(command, "r");
+    CU_ASSERT_PTR_NOT_NULL_FATAL(f);
+    words[fread(words, 1, sizeof words - 1, f)] = 0;
+    pclose(f);
+    SAYS("Invalid read of size 1");
+    SAYS("138 bytes inside a block of size 1,984 free'd"); /* 128 of headroom, and 10 */
+#endif
+}
+
+/* ---- bytes that change between write and acknowledgement */
+
+static void change_early(void)
+{
+    struct zbuf_pool *pool = debug_pool();
+    struct zbuf *zb = zbuf_alloc(pool, 5000);
+    memset(zb->data, 'A', 5000);
+    zbuf_watch_begin(pool, zb->data, 5000, "10.0.0.1:80");
+    zbuf_watch_end(pool, zb->data, 1000, "10.0.0.1:80");
+    zb->data[999] = 'x'; /* acknowledged: free to change */
+    zbuf_watch_end(pool, zb->data + 1000, 1000, "10.0.0.1:80");
+    fputs("so far so good\n", stderr);
+    zb->data[2345] = 'B';
+    zbuf_watch_end(pool, zb->data + 2000, 3000, "10.0.0.1:80");
+}
+static void change_before_a_second_write(void)
+{
+    struct zbuf_pool *pool = debug_pool();
+    struct zbuf *zb = zbuf_alloc(pool, 5000);
+    memset(zb->data, 'A', 5000);
+    zbuf_watch_begin(pool, zb->data, 5000, "first");
+    zb->data[7] = 'B';
+    zbuf_watch_begin(pool, zb->data + 7, 1, "second");
+}
+static void change_while_watched_twice(void)
+{
+    struct zbuf_pool *pool = debug_pool();
+    struct zbuf *zb = zbuf_alloc(pool, 5000);
+    memset(zb->data, 'A', 5000);
+    zbuf_watch_begin(pool, zb->data, 5000, "first");
+    zbuf_watch_begin(pool, zb->data, 5000, "second");
+    zbuf_watch_end(pool, zb->data, 5000, "first");
+    zb->data[0] = 'B';
+    zbuf_watch_end(pool, zb->data, 5000, "second");
+}
+static void a_byte_that_changes_early_is_named(void)
+{
+    ABORTS(change_early);
+    SAYS("so far so good");
+    SAYS("10.0.0.1:80");
+    SAYS("was 0x41, is 0x42");
+    SAYS("offset 2537"); /* 2345 after header and headroom */
+    ABORTS(change_before_a_second_write);
+    ABORTS(change_while_watched_twice);
+    SAYS("second");
+}
+
+static void no_fuss_without_a_change(void)
+{
+    struct zbuf_pool *debug = debug_pool(), *plain = pool_of(2 * MIB);
+    struct zbuf *zb = zbuf_alloc(debug, 5000), *other = zbuf_alloc(plain, 5000);
+    memset(zb->data, 1, 5000);
+    for (unsigned i = 0; i < 600; i++) /* more watchers than are counted */
+        zbuf_watch_begin(debug, zb->data, 50, "a");
+    for (unsigned i = 0; i < 600; i++)
+        zbuf_watch_end(debug, zb->data, 50, "a");
+    zbuf_free(zb);
+    zb = zbuf_alloc(debug, 5000); /* a new life is not watched */
+    memset(zb->data, 2, 50);
+    zbuf_watch_end(debug, zb->data, 50, "late");
+    int local = 0; /* outside, and over the edge */
+    zbuf_watch_begin(debug, &local, sizeof local, "a");
+    zbuf_watch_end(debug, zbuf_pool_base(debug) + zbuf_pool_size(debug) - 1, 100, "a");
+    zbuf_free(zb);
+    zbuf_watch_begin(plain, other->data, 5000, "a");
+    other->data[0]++;
+    zbuf_watch_end(plain, other->data, 5000, "a");
+    CU_ASSERT_TRUE(zbuf_debugging(debug));
+    CU_ASSERT_FALSE(zbuf_debugging(plain));
+    zbuf_free(other);
+    zbuf_debug_check(debug);
+    zbuf_debug_check(plain);
+    done_with(debug);
+    done_with(plain);
+}
+
+/* Debug mode changes nothing else: the same exhaustion, the same charges. */
+static void debug_mode_keeps_to_the_contract(void)
+{
+    static struct zbuf *zb[2048];
+    struct zbuf_pool *pool = debug_pool();
+    struct zbuf_budget *b = zbuf_budget_create(pool, "b", 0, 100 * 2048);
+    CU_ASSERT_EQUAL(zbuf_alloc_bulk(b, FITS(2048), zb, 2048), 100);
+    for (unsigned i = 0; i < 50; i++)
+        CU_ASSERT_EQUAL(zbuf_charge(zb[i], zbuf_budget_app(pool)), 0);
+    struct zbuf *fresh = zbuf_exchange(zb[0], b);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(fresh);
+    zbuf_debug_check(pool);
+    zbuf_free(fresh);
+    zbuf_free_bulk(zb, 100);
+    CU_ASSERT_EQUAL(zbuf_alloc_bulk(zbuf_budget_app(pool), FITS(2048), zb, 2048), 2048);
+    zbuf_free_bulk(zb, 2048);
+    zbuf_debug_check(pool);
+    done_with(pool);
+}
+
+/* ---- who holds what */
+
+static void holders_are_listed_oldest_first(void)
+{
+    const uint64_t second = 1000000000u;
+    struct zbuf_pool *pool = pool_of(4 * MIB);
+    struct zbuf_budget *b = zbuf_budget_create(pool, "b", 0, 0);
+    struct zbuf *zb[50];
+    struct zbuf_holder h[50];
+    for (unsigned i = 0; i < 50; i++) {
+        zbuf_tick(pool, (100 + i * 7 % 50) * second); /* in no order of address */
+        zb[i] = zbuf_alloc_from(b, i % 2 ? 100 : 5000);
+        zb[i]->user = i * 7 % 50;
+        zb[i]->len = i;
+    }
+    zbuf_ref(zb[3]);
+    zbuf_tick(pool, 200 * second);
+    CU_ASSERT_EQUAL(zbuf_holders(pool, NULL, 0), 50);
+    for (unsigned max = 1; max <= 50; max += 7) {
+        CU_ASSERT_EQUAL(zbuf_holders(pool, h, max), 50);
+        for (unsigned k = 0; k < max; k++) {
+            CU_ASSERT_EQUAL(h[k].user, k);
+            uint64_t age = (100 - k) * second;
+            CU_ASSERT(h[k].age_ns > age - second / 20 && h[k].age_ns < age + second / 20);
+        }
+    }
+    CU_ASSERT_EQUAL(h[0].addr, (uintptr_t)zb[0]);
+    CU_ASSERT_EQUAL(h[0].size, 8192);
+    CU_ASSERT_EQUAL(h[0].owner, zbuf_budget_id(b));
+    CU_ASSERT_EQUAL(h[0].refcount, 1);
+    CU_ASSERT_EQUAL(h[21].refcount, 2); /* zb[3] */
+    CU_ASSERT_EQUAL(h[21].len, 3);
+    CU_ASSERT_EQUAL(h[0].site, 0);
+    zbuf_free(zb[3]);
+    zbuf_free_bulk(zb, 50);
+    CU_ASSERT_EQUAL(zbuf_holders(pool, h, 50), 0);
+    CU_ASSERT_EQUAL(zbuf_budget_destroy(b), 0);
+    done_with(pool);
+}
+
+static void leak(void)
+{
+    struct zbuf_pool *pool = debug_pool();
+    struct zbuf_budget *a = zbuf_budget_create(pool, "conn 7", 0, 0);
+    struct zbuf_budget *b = zbuf_budget_create(pool, "tidy", 0, 0);
+    zbuf_alloc_from(a, 3000);
+    zbuf_alloc_from(a, 3000);
+    zbuf_free(zbuf_alloc_from(b, 3000));
+    zbuf_alloc(pool, 100);
+    if (zbuf_pool_destroy(pool) != -EBUSY)
+        _exit(1);
+}
+static void leaks_are_listed_by_owner(void)
+{
+    CU_ASSERT_EQUAL(last_words(leak), 0);
+    SAYS("3 segments (9216 bytes)");
+    SAYS("conn 7 holds 2 segments, 8192 bytes");
+    SAYS("app holds 1 segments, 1024 bytes");
+    QUIET("tidy");
+    SAYS("allocated by ");
+}
+
+/* ---- from outside */
+
+static struct zbuf_reader *open_child(pid_t pid, unsigned index, int err)
+{
+    struct zbuf_reader *rd = NULL;
+    CU_ASSERT_EQUAL(zbuf_reader_open(pid, index, &rd), err);
+    return rd;
+}
+
+static void child(int ready, int go)
+{
+    static struct zbuf *zb[2048];
+    struct zbuf_pool_config cfg = {.size = 4 * MIB, .no_huge = true, .name = "child's"};
+    struct zbuf_pool *pool = zbuf_pool_create(&cfg);
+    cfg.private_stat = true;
+    struct zbuf_pool *hidden = zbuf_pool_create(&cfg);
+    struct zbuf_budget *b = zbuf_budget_create(pool, "b", 8 * 2048, 0);
+    unsigned n = zbuf_alloc_bulk(b, FITS(2048), zb, 10);
+    zb[0]->user = 4711;
+    char c = (char)n;
+    if (!hidden || write(ready, &c, 1) != 1 || read(go, &c, 1) != 1)
+        _exit(1);
+    n += zbuf_alloc_bulk(b, FITS(2048), zb + n, 2048 - n); /* exhausted now */
+    zbuf_alloc(pool, 1);
+    if (write(ready, &c, 1) != 1 || read(go, &c, 1) != 1)
+        _exit(1);
+    zbuf_free_bulk(zb, n);
+    zbuf_pool_destroy(pool);
+    if (write(ready, &c, 1) != 1 || read(go, &c, 1) != 1)
+        _exit(1);
+    _exit(0);
+}
+
+static void another_process_can_look(void)
+{
+    int ready[2], go[2];
+    char c = 0;
+    struct zbuf_pool_stat st;
+    struct zbuf_budget_stat b[4];
+    struct zbuf_holder h[10];
+    CU_ASSERT_EQUAL_FATAL(pipe(ready) + pipe(go), 0);
+    struct zbuf_pool *mine = pool_of(2 * MIB); /* the child must not show it as its own */
+    fflush(NULL);
+    pid_t pid = fork();
+    if (pid == 0)
+        child(ready[1], go[0]);
+
+    CU_ASSERT_EQUAL_FATAL(read(ready[0], &c, 1), 1);
+    struct zbuf_reader *rd = open_child(pid, 0, 0);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(rd);
+    open_child(pid, 1, -ENOENT);
+    CU_ASSERT_EQUAL(zbuf_reader_pool_stat(rd, &st), 0);
+    CU_ASSERT_STRING_EQUAL(st.name, "child's");
+    CU_ASSERT_EQUAL(st.size, 4 * MIB);
+    CU_ASSERT_EQUAL(st.live, 10);
+    CU_ASSERT_EQUAL(zbuf_reader_budget_stats(rd, b, 4), 2);
+    CU_ASSERT_STRING_EQUAL(b[1].name, "b");
+    CU_ASSERT_EQUAL(b[1].used, 10 * 2048);
+    CU_ASSERT_EQUAL(b[1].min, 8 * 2048);
+    int live = zbuf_reader_holders(rd, h, 10);
+    if (live != -EPERM) {
+        CU_ASSERT_EQUAL(live, 10);
+        unsigned found = 0;
+        for (unsigned i = 0; i < 10; i++) {
+            CU_ASSERT_EQUAL(h[i].size, 2048);
+            CU_ASSERT(h[i].age_ns < 60 * (uint64_t)1000000000);
+            found += h[i].user == 4711;
+        }
+        CU_ASSERT_EQUAL(found, 1);
+        CU_ASSERT_EQUAL(zbuf_reader_holders(rd, h, 3), 10);
+    }
+
+    CU_ASSERT_EQUAL(write(go[1], &c, 1), 1);
+    CU_ASSERT_EQUAL(read(ready[0], &c, 1), 1);
+    CU_ASSERT_EQUAL(zbuf_reader_pool_stat(rd, &st), 0); /* also when there is nothing left */
+    CU_ASSERT_EQUAL(st.live, 2048);
+    CU_ASSERT_EQUAL(st.used, 4 * MIB);
+    CU_ASSERT_EQUAL(st.cls[0].failures, 1);
+    CU_ASSERT_EQUAL(zbuf_reader_budget_stats(rd, b, 1), 2);
+    CU_ASSERT_EQUAL(b[0].failures, 1);
+
+    CU_ASSERT_EQUAL(write(go[1], &c, 1), 1);
+    CU_ASSERT_EQUAL(read(ready[0], &c, 1), 1);
+    CU_ASSERT_EQUAL(zbuf_reader_pool_stat(rd, &st), -ESTALE); /* the pool has gone */
+    CU_ASSERT_EQUAL(zbuf_reader_holders(rd, h, 3), -ESTALE);
+    zbuf_reader_close(rd);
+    CU_ASSERT_EQUAL(write(go[1], &c, 1), 1);
+    int status = 1;
+    waitpid(pid, &status, 0);
+    CU_ASSERT_EQUAL(status, 0);
+    open_child(pid, 0, -ESRCH);
+    rd = open_child(getpid(), 0, 0); /* one's own is as good as another's */
+    zbuf_reader_close(rd);
+    zbuf_reader_close(NULL);
+    for (unsigned i = 0; i < 2; i++) {
+        close(ready[i]);
+        close(go[i]);
+    }
+    done_with(mine);
+}
+
+static void a_killed_process_is_noticed(void)
+{
+    int ready[2];
+    char c = 0;
+    struct zbuf_pool_stat st;
+    CU_ASSERT_EQUAL_FATAL(pipe(ready), 0);
+    fflush(NULL);
+    pid_t pid = fork();
+    if (pid == 0) {
+        zbuf_pool_create(NULL);
+        if (write(ready[1], &c, 1) == 1)
+            pause();
+        _exit(1);
+    }
+    CU_ASSERT_EQUAL(read(ready[0], &c, 1), 1);
+    struct zbuf_reader *rd = open_child(pid, 0, 0);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(rd);
+    CU_ASSERT_EQUAL(zbuf_reader_pool_stat(rd, &st), 0);
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+    CU_ASSERT_EQUAL(zbuf_reader_pool_stat(rd, &st), -ESTALE);
+    zbuf_reader_close(rd);
+    close(ready[0]);
+    close(ready[1]);
+}
+
+CHECK_MAIN("zbuf_debug", CHECK(a_write_past_the_end_is_found),
+           CHECK(damage_is_found_sooner_or_later), CHECK(a_call_site_is_named),
+           CHECK(the_environment_turns_it_on), CHECK(address_sanitizer_knows_what_is_free),
+           CHECK(a_victim_for_valgrind), CHECK(valgrind_knows_what_is_free),
+           CHECK(a_byte_that_changes_early_is_named), CHECK(no_fuss_without_a_change),
+           CHECK(debug_mode_keeps_to_the_contract), CHECK(holders_are_listed_oldest_first),
+           CHECK(leaks_are_listed_by_owner), CHECK(another_process_can_look),
+           CHECK(a_killed_process_is_noticed))
