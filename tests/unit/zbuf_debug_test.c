@@ -143,9 +143,9 @@ static void a_victim_for_valgrind(void)
         return;
     struct zbuf_pool *pool = pool_of(2 * MIB);
     struct zbuf *zb = zbuf_alloc(pool, 1000);
-    uint8_t *volatile data = zb->data;
+    volatile uint8_t *data = zb->data;
     zbuf_free(zb);
-    CU_ASSERT(data[10] < 256);
+    (void)data[10];
     done_with(pool);
 }
 static void valgrind_knows_what_is_free(void)
