@@ -219,7 +219,7 @@ struct mag *mag_get(struct cache *c, struct zbuf_budget *b, unsigned cls)
         uint32_t slots = MAG_BYTES / class_size(cls);
         if (slots > MAG_SLOTS)
             slots = MAG_SLOTS;
-        size_t bytes = sizeof *m + slots * sizeof m->slot[0];
+        size_t bytes = sizeof *m + slots * sizeof(void *);
         m = aligned_alloc(64, (bytes + 63) & ~(size_t)63);
         if (!m)
             return NULL;
@@ -302,7 +302,7 @@ void mag_bring(struct zbuf_pool *pool, struct mag *m, unsigned n)
     budget_adjust(&pool->budget[m->budget], m->cls, -(int)n);
     for (unsigned i = 0; i < n; i++)
         store_give(pool, m->slot[i], m->cls);
-    memmove(m->slot, m->slot + n, (m->n - n) * sizeof m->slot[0]);
+    memmove(m->slot, m->slot + n, (m->n - n) * sizeof(void *));
     __atomic_store_n(&m->n, m->n - n, __ATOMIC_RELAXED);
     if (m->batch * 2 < 1u << m->limit_shift)
         m->batch *= 2;

@@ -226,7 +226,7 @@ struct zbuf *zbuf_chain_clone(const struct zbuf *chain, struct zbuf_budget *budg
 {
     struct zbuf *clone = NULL, **end = &clone;
     for (const struct zbuf *zb = chain; zb; zb = zb->next) {
-        struct zbuf *link = borrow(budget, (struct zbuf *)(uintptr_t)zb, zb->data, zb->len);
+        struct zbuf *link = borrow(budget, (struct zbuf *)zb, zb->data, zb->len);
         if (!link) {
             zbuf_chain_free(clone);
             errno = ENOBUFS;

@@ -101,7 +101,7 @@ int zbuf_charge(struct zbuf *zb, struct zbuf_budget *to)
 {
     unsigned cls = 0;
     struct zbuf_pool *pool = to->pool;
-    if (unlikely(pool_seg(pool, zb, &cls) != zb || !is_live(pool, zb)))
+    if (unlikely(!zb || pool_seg(pool, zb, &cls) != zb || !is_live(pool, zb)))
         zbuf_misuse(pool, zb, "charge of something that is not a live zbuf of the budget's pool");
     if (unlikely(zb->owner >= pool->budgets_used))
         zbuf_misuse(pool, zb, "damaged header");

@@ -41,11 +41,11 @@ bool depot_put(struct zbuf_pool *pool, struct mag *m)
         if (!bay_claim(bay, BAY_EMPTY))
             continue;
         uint32_t n = m->batch < m->n ? m->batch : m->n;
-        memcpy(bay->slot, m->slot, n * sizeof bay->slot[0]);
+        memcpy(bay->slot, m->slot, n * sizeof(void *));
         bay->n = n;
         count(pool, d, n);
         __atomic_store_n(&bay->state, BAY_FULL, __ATOMIC_RELEASE);
-        memmove(m->slot, m->slot + n, (m->n - n) * sizeof m->slot[0]);
+        memmove(m->slot, m->slot + n, (m->n - n) * sizeof(void *));
         m->frees -= n; /* they have not been allocated */
         __atomic_store_n(&m->n, m->n - n, __ATOMIC_RELAXED);
         return true;
@@ -63,7 +63,7 @@ bool depot_get(struct zbuf_pool *pool, struct mag *m)
         if (!bay_claim(bay, BAY_FULL))
             continue;
         uint32_t n = bay->n;
-        memcpy(m->slot, bay->slot, n * sizeof bay->slot[0]);
+        memcpy(m->slot, bay->slot, n * sizeof(void *));
         count(pool, d, -n);
         __atomic_store_n(&bay->state, BAY_EMPTY, __ATOMIC_RELEASE);
         if (n > m->batch) { /* a thread that only allocates grows with the batches it is given */

@@ -89,6 +89,15 @@ static inline unsigned class_for(size_t bytes)
     return 31u - (unsigned)__builtin_clz(units << 1 | 1);
 }
 
+/* An address that was kept as a number. */
+static inline void *pointer(uint64_t addr)
+{
+    void *p;
+    static_assert(sizeof p == sizeof addr, "a machine of 64 bits");
+    memcpy(&p, &addr, sizeof p);
+    return p;
+}
+
 /* ---- the region */
 
 struct region {
@@ -289,7 +298,7 @@ static inline void pool_unlock(struct zbuf_pool *pool)
 }
 static inline struct zbuf_pool *pool_mutable(const struct zbuf_pool *pool)
 {
-    return (struct zbuf_pool *)(uintptr_t)pool;
+    return (struct zbuf_pool *)pool;
 }
 
 /* The segment that addr lies in, live or not; NULL if it is in no slab that has a class. */
@@ -308,7 +317,7 @@ static inline struct zbuf *pool_seg(const struct zbuf_pool *pool, const void *ad
 /* A borrowed link keeps in its header which segment it was lent from. */
 static inline struct zbuf *lender(const struct zbuf *link)
 {
-    return (struct zbuf *)(uintptr_t)link->priv;
+    return pointer(link->priv);
 }
 
 /* Two arrays have an entry for each segment, by its first KiB: whether it is live, and since when.

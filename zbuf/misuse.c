@@ -17,7 +17,7 @@ static void print_site(uint64_t site)
 {
     if (!site)
         return;
-    void *addr = (void *)(uintptr_t)site;
+    void *addr = pointer(site);
     fputs(", allocated by ", stderr);
     fflush(stderr);
     backtrace_symbols_fd(&addr, 1, STDERR_FILENO); /* ends the line */
@@ -81,9 +81,8 @@ void zbuf_leaks(struct zbuf_pool *pool)
     pool_unlock(pool);
     unsigned live = zbuf_holders(pool, oldest, LEAKS_SHOWN);
     for (unsigned i = 0; i < live && i < LEAKS_SHOWN; i++) {
-        fprintf(stderr, "zbuf:   %p: %u bytes, refcount %u, owner %s",
-                (void *)(uintptr_t)oldest[i].addr, oldest[i].size, oldest[i].refcount,
-                owner_name(pool, oldest[i].owner));
+        fprintf(stderr, "zbuf:   %p: %u bytes, refcount %u, owner %s", pointer(oldest[i].addr),
+                oldest[i].size, oldest[i].refcount, owner_name(pool, oldest[i].owner));
         print_age(oldest[i].age_ns);
         print_site(oldest[i].site);
         if (!oldest[i].site)

@@ -6,7 +6,7 @@
 #include "internal.h"
 #include "sanitize.h"
 
-#define POOL_DEFAULT (64u * 1024 * 1024)
+#define POOL_DEFAULT ((size_t)64 << 20)
 
 static void pool_release(struct zbuf_pool *pool)
 {

@@ -37,7 +37,7 @@ static int find(int pid, unsigned index, int *out)
         int next = -1;
         rewinddir(dir);
         for (const struct dirent *e; (e = readdir(dir));) {
-            int fd = atoi(e->d_name);
+            int fd = (int)strtol(e->d_name, NULL, 10);
             ssize_t n = readlinkat(dirfd(dir), e->d_name, link, sizeof link - 1);
             if (n < 0 || fd <= last || (next >= 0 && fd > next))
                 continue;
@@ -89,7 +89,7 @@ void zbuf_reader_close(struct zbuf_reader *rd)
 {
     if (!rd)
         return;
-    munmap((void *)(uintptr_t)rd->m, sizeof *rd->m);
+    munmap((void *)rd->m, sizeof *rd->m);
     if (rd->pidfd >= 0)
         close(rd->pidfd);
     free(rd);
@@ -162,7 +162,7 @@ int zbuf_reader_budget_stats(const struct zbuf_reader *rd, struct zbuf_budget_st
 
 static int fetch(const struct zbuf_reader *rd, uint64_t addr, void *dst, size_t len)
 {
-    struct iovec to = {dst, len}, from = {(void *)(uintptr_t)addr, len};
+    struct iovec to = {dst, len}, from = {pointer(addr), len};
     ssize_t n = process_vm_readv(rd->pid, &to, 1, &from, 1, 0);
     if (n == (ssize_t)len)
         return 0;

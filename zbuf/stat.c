@@ -129,7 +129,7 @@ __attribute__((no_sanitize("thread"))) unsigned zbuf_holders(const struct zbuf_p
     }
     oldest_finish(&oldest);
     for (unsigned i = 0; i < max && i < oldest.live && pool->debug; i++)
-        out[i].site = debug_side_of(pool, (const void *)(uintptr_t)out[i].addr)->site;
+        out[i].site = debug_side_of(pool, pointer(out[i].addr))->site;
     pool_unlock(pool);
     return oldest.live;
 }

@@ -36,10 +36,10 @@ extern "C" {
 
 #define ZBUF_API __attribute__((visibility("default")))
 
-#define ZBUF_SEG_MIN  1024u          /* smallest segment */
-#define ZBUF_SEG_MAX  (128u * 1024u) /* largest segment */
-#define ZBUF_CLASSES  8u             /* 1K 2K 4K 8K 16K 32K 64K 128K */
-#define ZBUF_SLAB     (2u * 1024u * 1024u)
+#define ZBUF_SEG_MIN  1024u   /* smallest segment */
+#define ZBUF_SEG_MAX  131072u /* largest segment */
+#define ZBUF_CLASSES  8u      /* 1K 2K 4K 8K 16K 32K 64K 128K */
+#define ZBUF_SLAB     2097152u
 #define ZBUF_HEADER   64u  /* struct zbuf at the front of each segment */
 #define ZBUF_HEADROOM 128u /* for protocol headers, right after it */
 #define ZBUF_OVERHEAD (ZBUF_HEADER + ZBUF_HEADROOM)
@@ -207,7 +207,7 @@ static inline uint32_t zbuf_refcount(const struct zbuf *zb)
 /* First byte after the segment: payload may reach up to here. */
 static inline uint8_t *zbuf_end(const struct zbuf *zb)
 {
-    return (uint8_t *)(uintptr_t)zb + zb->size;
+    return (uint8_t *)zb + zb->size;
 }
 #define ZBUF_FLAG_BORROWED 2u /* a chain's link whose payload lies in another segment */
 /* Payload bytes that fit from data on. Into a borrowed link nothing may be written. */
