@@ -34,6 +34,7 @@
 #define ETH_HEADER   14u
 #define XDP_RING_DEF 2048u
 #define XDP_RING_MIN 64u
+#define XDP_FILL_MIN 512u /* segments lent to the kernel to begin with */
 #define XDP_RING_MAX 32768u
 
 struct xdp_prog {
@@ -57,10 +58,12 @@ struct xdp {
     uint32_t *lent_free;  /* [rx_ring]: a stack of unused indices of lent[] */
     uint32_t n_lent_free; /* = how many segments the fill ring is short of */
     uint32_t rx_ring;
-    bool rx_skip;         /* in the middle of a frame that spans several descriptors */
-    bool short_of_memory; /* the last refill ended early: the pool had none */
-    uint64_t empty_at;    /* the kernel's count of frames without a buffer when that began */
-    uint64_t rx_split;    /* frames dropped because they span several descriptors */
+    uint32_t fill_target, fill_min; /* segments that the kernel is given now, and at least */
+    uint32_t fill_peak, fill_age;   /* most frames found waiting, over so many polls */
+    bool rx_skip;                   /* in the middle of a frame that spans several descriptors */
+    bool short_of_memory;           /* the last refill ended early: the pool had none */
+    uint64_t empty_at; /* the kernel's count of frames without a buffer when that began */
+    uint64_t rx_split; /* frames dropped because they span several descriptors */
 
     /* Sending. */
     uint64_t *in_flight; /* [2 * tx_ring]: offset + 1 of each descriptor that the kernel holds */

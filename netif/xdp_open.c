@@ -262,6 +262,8 @@ static int build(struct xdp *x, const struct netif_xdp_config *cfg, struct netif
      * measured. */
     c->gather_cheap = false;
 
+    x->fill_min = x->rx_ring < XDP_FILL_MIN ? x->rx_ring : XDP_FILL_MIN;
+    x->fill_target = x->fill_min;
     xdp_refill(x);
     if (x->n_lent_free == x->rx_ring)
         return link_error(err, -ENOBUFS, "%s: the pool has no 4 KiB segment to receive into",

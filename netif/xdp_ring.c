@@ -13,7 +13,8 @@
 #include <sys/socket.h>
 
 #define REFILL_BATCH 64u
-#define KICKS_MAX    64u /* send calls in one kick */
+#define FILL_AGE     65536u /* polls that found frames, before the fill ring is shortened */
+#define KICKS_MAX    64u    /* send calls in one kick */
 
 static inline uint64_t offset_of(const struct xdp *x, const void *addr)
 {
@@ -46,8 +47,13 @@ static void note_shortage(struct xdp *x, bool now_short)
 void xdp_refill(struct xdp *x)
 {
     struct zbuf *fresh[REFILL_BATCH];
-    while (x->n_lent_free > 0) {
-        uint32_t idx, want = x->n_lent_free < REFILL_BATCH ? x->n_lent_free : REFILL_BATCH;
+    for (;;) {
+        uint32_t idx, lent = x->rx_ring - x->n_lent_free;
+        if (lent >= x->fill_target)
+            return;
+        uint32_t want = x->fill_target - lent;
+        if (want > REFILL_BATCH)
+            want = REFILL_BATCH;
         /* The kernel publishes a received frame before it publishes that it took the buffer from
          * the fill ring, so for an instant that can look fuller than it is. */
         uint32_t room = xsk_prod_nb_free(&x->fill, want);
@@ -73,6 +79,25 @@ void xdp_refill(struct xdp *x)
     }
 }
 
+/* How many segments the kernel has to receive into. Each is written by the kernel and read by us,
+ * often on another core, and the ring goes through all of them in turn: with few, they stay in the
+ * cache; a long ring of them never is there (on veth that halves the rate). So it begins short,
+ * doubles when half of it has filled up before we came, or the kernel ran out, and shortens when a
+ * long time has shown that less would do. */
+static void adapt_fill(struct xdp *x, uint32_t waiting)
+{
+    if (waiting > x->fill_peak)
+        x->fill_peak = waiting;
+    if (x->fill_peak >= x->fill_target / 2 && x->fill_target < x->rx_ring) {
+        x->fill_target *= 2;
+        x->fill_peak = x->fill_age = 0;
+    } else if (++x->fill_age >= FILL_AGE) {
+        if (x->fill_peak < x->fill_target / 8 && x->fill_target > x->fill_min)
+            x->fill_target /= 2;
+        x->fill_peak = x->fill_age = 0;
+    }
+}
+
 /* The segment of a received descriptor, no longer the kernel's. */
 static struct zbuf *take(struct xdp *x, uint64_t addr)
 {
@@ -90,7 +115,10 @@ static struct zbuf *take(struct xdp *x, uint64_t addr)
 unsigned xdp_rx(struct netif *nif, struct zbuf **frames, unsigned max)
 {
     struct xdp *x = xdp_of(nif);
-    uint32_t idx, got = 0, n = xsk_ring_cons__peek(&x->rx, max, &idx);
+    uint32_t idx, got = 0, waiting = xsk_cons_nb_avail(&x->rx, x->rx_ring);
+    if (waiting > 0)
+        adapt_fill(x, waiting);
+    uint32_t n = xsk_ring_cons__peek(&x->rx, max, &idx);
     for (uint32_t i = 0; i < n; i++) {
         const struct xdp_desc *d = xsk_ring_cons__rx_desc(&x->rx, idx + i);
         struct zbuf *zb = take(x, d->addr);
@@ -111,8 +139,7 @@ unsigned xdp_rx(struct netif *nif, struct zbuf **frames, unsigned max)
     nif->stats.rx_frames += got;
     if (n > 0)
         xsk_ring_cons__release(&x->rx, n);
-    if (x->n_lent_free > 0)
-        xdp_refill(x);
+    xdp_refill(x);
     if (xsk_ring_prod__needs_wakeup(&x->fill))
         recvfrom(nif->fd, NULL, 0, MSG_DONTWAIT, NULL, NULL);
     return got;

@@ -27,6 +27,9 @@
 #define TCP_RTO_MAX_NS     (60 * NS_PER_S)   /* RFC 6298 2.5 */
 #define TCP_RTO_GRANULE_NS (1 * NS_PER_MS)   /* G of RFC 6298 2.3 */
 #define TCP_DELACK_NS      (40 * NS_PER_MS)  /* below the 500 ms of MUST-40 */
+#define TCP_ACK_BATCH      16u /* segments of a bulk transfer that one ACK may answer ... */
+#define TCP_ACK_HOLD_NS    (20 * NS_PER_US) /* ... if they come this close together */
+#define TCP_BULK           (256u * 1024u)   /* bytes received that make a transfer one */
 #define TCP_MSL_NS         (30 * NS_PER_S)
 #define TCP_R1             3u /* retransmissions before the path is doubted, RFC 9293 3.8.3 */
 #define TCP_R2_NS          (300 * NS_PER_S) /* at least 100 s (SHLD-11) */
@@ -39,9 +42,10 @@
 #define TCP_QUANTUM   32u   /* frames that one connection sends before it is another's turn */
 #define TCP_REASS_MAX 1024u /* segments in one reassembly queue */
 #define TCP_COPYBREAK 512u  /* smaller segments are joined in the receive queue */
-#define TCP_HELD_MIN  (64u * 1024u) /* memory that one connection may hold even when it is scarce  \
-                                     */
-#define TCP_WND_MAX 65535u          /* what the window field holds */
+#define TCP_HELD_MIN                                                                               \
+    (64u * 1024u)          /* memory that one connection may hold even when it is scarce           \
+                            */
+#define TCP_WND_MAX 65535u /* what the window field holds */
 #define TCP_BACKLOG 128u
 
 enum { TH_FIN = 1, TH_SYN = 2, TH_RST = 4, TH_PSH = 8, TH_ACK = 16, TH_URG = 32 };
@@ -294,6 +298,7 @@ int tcp_frame_data(struct zest *z, const struct tcp_payload *pl, uint32_t hdr_le
 void tcp_ack(struct zest *z, struct tcp_conn *c, const struct tcp_seg *seg);
 void tcp_rtx_timeout(struct zest *z, struct tcp_conn *c);
 void tcp_rtx_arm(struct zest *z, struct tcp_conn *c);
+uint64_t tcp_give_up_ns(const struct tcp_conn *c); /* R2 */
 
 /* tcp_input.c */
 /* Chooses the ISS (above *above, if given) and what the SYN will say. */

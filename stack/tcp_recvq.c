@@ -90,6 +90,27 @@ static bool join(struct zest *z, struct tcp_conn *c, const struct pkt *pk, uint3
     return true;
 }
 
+/* RFC 9293 3.8.6.3, RFC 5681 4.2: at least every second segment is acknowledged, and at once when a
+ * gap closes.
+ *
+ * A bulk transfer is acknowledged as receivers that merge segments before TCP sees them (GRO) do
+ * it: once for a train. An ACK costs both sides as much as a data segment, and by then the sender's
+ * window is so large that it does not wait for them. The train ends when nothing follows for
+ * TCP_ACK_HOLD_NS. */
+static void plan_ack(struct zest *z, struct tcp_conn *c, bool gap_closed)
+{
+    bool bulk =
+        c->bytes_received >= TCP_BULK && c->rcv_adv - c->rcv_nxt >= 4 * TCP_ACK_BATCH * c->mss;
+
+    c->unacked_segs++;
+    if (gap_closed || c->unacked_segs >= (bulk ? TCP_ACK_BATCH : 2))
+        c->acks_owed = c->acks_owed ? c->acks_owed : 1;
+    else if (c->unacked_segs >= 2)
+        c->delack_ns = z->now_ns + TCP_ACK_HOLD_NS;
+    else if (c->delack_ns == ZEST_NEVER)
+        c->delack_ns = z->now_ns + TCP_DELACK_NS;
+}
+
 static void in_order(struct zest *z, struct tcp_conn *c, struct pkt *pk, uint32_t len)
 {
     if (!join(z, c, pk, len)) {
@@ -109,13 +130,7 @@ static void in_order(struct zest *z, struct tcp_conn *c, struct pkt *pk, uint32_
     }
     bool filled = c->reass != NULL;
     drain_reass(c);
-    /* RFC 9293 3.8.6.3, RFC 5681 4.2: at least every second segment, and at once when a gap closes.
-     */
-    c->unacked_segs++;
-    if (filled || c->unacked_segs >= 2)
-        c->acks_owed = c->acks_owed ? c->acks_owed : 1;
-    else if (c->delack_ns == ZEST_NEVER)
-        c->delack_ns = z->now_ns + TCP_DELACK_NS;
+    plan_ack(z, c, filled);
     tcp_event(z, c, ZEST_EV_READABLE);
 }
 

@@ -42,6 +42,48 @@ static void every_second_segment_is_acknowledged(void) /* SHLD-19, RFC 5681 4.2 
     peer_close(&p);
 }
 
+static void a_train_is_acknowledged_once(void)
+{
+    struct peer p;
+    uint8_t buf[4096];
+    uint32_t seq = 1, acks = 0;
+
+    peer_open(&p, NULL);
+    p.ts = true; /* and a scaled window */
+    peer_listen(&p, 80);
+    struct wire syn = peer_seg(&p, S, 0, 0);
+    syn.opt.has_wscale = syn.opt.has_mss = true;
+    syn.opt.mss = 1460;
+    peer_deliver(&p, &syn);
+    peer_send(&p, A, 1, 1, NULL, 0);
+    CU_ASSERT_EQUAL_FATAL(zest_accept(p.z, p.listener, &p.conn, NULL), 0);
+    for (; seq < 300000; seq += 1448) { /* until it is bulk, every second one */
+        peer_send(&p, A, seq, 1, zeros, 1448);
+        acks += p.n;
+        peer_read(&p, buf, sizeof buf);
+    }
+    CU_ASSERT(acks >= 256 * 1024 / 1448 / 2);
+    peer_wait(&p, 1000 * MS);
+    for (int i = 0; i < 15; i++, seq += 1448) {
+        peer_send(&p, A, seq, 1, zeros, 1448);
+        CU_ASSERT_EQUAL(p.n, 0);
+        peer_read(&p, buf, sizeof buf);
+    }
+    peer_send(&p, A, seq, 1, zeros, 1448);
+    EXPECT_SEG(&p, 0, A, 1, seq + 1448, 0);
+    seq += 1448;
+    peer_read(&p, buf, sizeof buf);
+    for (int i = 0; i < 2; i++, seq += 1448)
+        peer_send(&p, A, seq, 1, zeros, 1448);
+    CU_ASSERT_EQUAL(p.n, 0);
+    uint64_t t0_ns = p.now_ns;
+    peer_wait(&p, 1 * MS); /* nothing follows: at once, nearly */
+    EXPECT_SEG(&p, 0, A, 1, seq, 0);
+    CU_ASSERT(p.at_ns[0] - t0_ns <= 20000);
+    peer_read(&p, buf, sizeof buf);
+    peer_close(&p);
+}
+
 static void an_ack_rides_on_data(void)
 {
     struct peer p;
@@ -591,7 +633,8 @@ static void icmp_too_big_makes_smaller(void) /* RFC 1191 */
     peer_close(&p);
 }
 
-CHECK_MAIN("tcp flow", CHECK(every_second_segment_is_acknowledged), CHECK(an_ack_rides_on_data),
+CHECK_MAIN("tcp flow", CHECK(every_second_segment_is_acknowledged),
+           CHECK(a_train_is_acknowledged_once), CHECK(an_ack_rides_on_data),
            CHECK(out_of_order_is_kept_and_told), CHECK(window_is_kept_to),
            CHECK(window_opens_by_worthwhile_steps), CHECK(small_segments_share_memory),
            CHECK(old_timestamps_are_refused), CHECK(unsummed_segments_are_known), CHECK(nagle),
