@@ -25,14 +25,17 @@
 #define SENDS        4u  /* bursts a round sends */
 #define EVENT_ROUNDS 16u /* bursts of events a round delivers */
 #define ROUNDS       8u  /* rounds a turn, then the other watchers */
-#define SPIN_ROUNDS  64u /* the same, when spinning */
 
 /* How often to look for completions or room, when nothing else happens: from the first to the last.
  */
 #define POKE_MIN_NS     1000000u
 #define POKE_MAX_NS     256000000u
 #define FRUITLESS       16u /* wake-ups for room that was not there, before only the timer is trusted */
-#define LINGER_DEF_US   20u
+#define BULK_FRAME      512u /* bytes, on average */
+#define PAUSE_FRAME_NS  2000u
+#define PAUSE_MAX_NS    20000u
+#define LINGER_DEF_US   40u        /* more than the longest pause */
+#define SPIN_NS         50000u     /* how long a turn lasts when spinning */
 #define CHECK_NS        100000000u /* how often spinning looks whether the link is still there */
 #define CSUM_CHECK_NS   250000000u
 #define NS_PER_SECOND_F 1e9
@@ -49,6 +52,7 @@ struct netif_loop {
     uint64_t armed_ns; /* what timer is set to */
     uint64_t poke_ns;  /* how far ahead poke is set */
     uint64_t linger_ns, check_ns;
+    uint64_t rx_after_ns; /* when to look at the receive ring again */
     unsigned fruitless;
     int epoll_fd;     /* holds the link's descriptor, or nothing */
     uint32_t watched; /* for which EPOLL events; 0 = it is not in there */
@@ -186,11 +190,27 @@ static bool send_frames(struct netif_loop *nl, uint64_t now, bool *blocked)
     return sent > 0;
 }
 
+/* Bulk that comes in faster than it is looked for is looked for less often: then a burst is
+ * answered by one ACK, not by one for each pair of segments, and the ring's cache lines stay with
+ * the sender. The pause grows with the bursts; small frames, and single ones, are never kept
+ * waiting. */
+static uint64_t rx_pause(struct zbuf *const *in, unsigned n)
+{
+    uint64_t bytes = 0;
+    for (unsigned i = 0; i < n; i++)
+        bytes += in[i]->len;
+    if (n < 2 || bytes < n * (uint64_t)BULK_FRAME)
+        return 0;
+    uint64_t pause = n * (uint64_t)PAUSE_FRAME_NS;
+    return pause < PAUSE_MAX_NS ? pause : PAUSE_MAX_NS;
+}
+
 static bool do_round(struct netif_loop *nl, uint64_t now, bool *blocked)
 {
     struct zbuf *in[BURST];
-    unsigned n = nl->gone ? 0 : netif_rx(nl->nif, in, BURST);
+    unsigned n = nl->gone || now < nl->rx_after_ns ? 0 : netif_rx(nl->nif, in, BURST);
     if (n > 0) {
+        nl->rx_after_ns = now + rx_pause(in, n);
         zest_input(nl->z, now, in, n);
         look_for_csum(nl, now);
     } else if (nl->readable || (nl->cfg.spin && now >= nl->check_ns)) {
@@ -254,17 +274,19 @@ static void wait_for_link(struct netif_loop *nl, bool blocked, bool progress)
 
 static void turn(struct netif_loop *nl)
 {
-    unsigned rounds = nl->cfg.spin ? SPIN_ROUNDS : ROUNDS, worked = 0;
-    bool busy = true, blocked = false;
-    uint64_t now = netif_now(), deadline = 0, until = now;
-    for (unsigned i = 0; i < rounds && !nl->stopped && (busy || now < until); now = netif_now()) {
+    unsigned busy_rounds = 0;
+    bool busy = true, worked = false, blocked = false;
+    uint64_t now = netif_now(), start = now, until = now, deadline = 0;
+    while (!nl->stopped &&
+           (nl->cfg.spin ? now - start < SPIN_NS : busy_rounds < ROUNDS && (busy || now < until))) {
         busy = do_round(nl, now, &blocked);
-        worked += busy;
+        worked |= busy;
         if (busy)
             until = now + nl->linger_ns;
         deadline = nl->stopped ? ZEST_NEVER : zest_deadline(nl->z);
         busy |= deadline <= now && !blocked;
-        i += busy || nl->cfg.spin;
+        busy_rounds += busy;
+        now = netif_now();
     }
     if (nl->stopped)
         return;
@@ -276,7 +298,7 @@ static void turn(struct netif_loop *nl)
     }
     ev_idle_stop(nl->cfg.loop, &nl->idle);
     set_deadline(nl, blocked && deadline <= now ? ZEST_NEVER : deadline, now);
-    wait_for_link(nl, blocked, worked > 0);
+    wait_for_link(nl, blocked, worked);
 }
 
 /* ---- libev's side ---- */
@@ -325,8 +347,7 @@ int netif_loop_start(const struct netif_loop_config *cfg, struct netif_loop **ou
     nl->nif = cfg->nif;
     nl->z = cfg->z;
     nl->poke_ns = POKE_MIN_NS;
-    nl->linger_ns =
-        cfg->spin ? UINT32_MAX : (cfg->linger_us ? cfg->linger_us : LINGER_DEF_US) * 1000ull;
+    nl->linger_ns = (cfg->linger_us ? cfg->linger_us : LINGER_DEF_US) * 1000ull;
     nl->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (nl->epoll_fd < 0) {
         int rc = -errno;

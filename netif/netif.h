@@ -138,7 +138,7 @@ struct netif_loop_config {
      * is said on standard error. */
     void (*on_link)(void *ctx, int error);
     /* After work, how long to look for more before going to sleep, in microseconds. To wake a
-     * sleeper costs its peer more than a frame does. 0 = 20; 1 = as good as none. */
+     * sleeper costs its peer more than a frame does. 0 = 40; 1 = as good as none. */
     uint32_t linger_us;
 };
 /* Attaches a stack and a link to a libev loop. Use ev_run() and ev_break() as ever. */
