@@ -1,5 +1,6 @@
 /* zbuf_test.c - the pool's contract as zbuf.h states it. */
 #include "tests/unit/zbuf_fixture.h"
+#include "zbuf/sanitize.h" /* whether this build has AddressSanitizer */
 
 static void the_region_is_aligned_and_rounded_up(void)
 {
@@ -25,6 +26,51 @@ static void defaults_and_bad_sizes(void)
     CU_ASSERT_EQUAL(errno, EINVAL);
     CU_ASSERT_PTR_NULL(zbuf_pool_create(&(struct zbuf_pool_config){.size = (size_t)1 << 60}));
     CU_ASSERT_EQUAL(errno, EINVAL);
+}
+
+static void no_memory(void)
+{
+    setrlimit(RLIMIT_AS, &(struct rlimit){64 * MIB, 64 * MIB});
+    if (zbuf_pool_create(&(struct zbuf_pool_config){.size = 256 * MIB}) || errno != ENOMEM)
+        _exit(1);
+}
+static void a_pool_that_does_not_fit_is_refused(void)
+{
+#ifndef ZBUF_ASAN /* which has mapped more than that already */
+    CU_ASSERT_EQUAL(last_words(no_memory), 0);
+#else
+    (void)no_memory;
+#endif
+}
+
+/* What is asked for and not there is done without, and said. */
+static void pages_are_as_large_as_there_are(void)
+{
+    struct zbuf_pool *pool = zbuf_pool_create(
+        &(struct zbuf_pool_config){.size = 4 * MIB, .try_1g = true, .name = "large"});
+    CU_ASSERT_PTR_NOT_NULL_FATAL(pool);
+    enum zbuf_pages pages = zbuf_pool_pages(pool);
+    CU_ASSERT_EQUAL(zbuf_pool_size(pool), pages == ZBUF_PAGES_HUGE_1G ? 1024 * MIB : 4 * MIB);
+    CU_ASSERT_EQUAL(stat_of(pool).pages, pages);
+    CU_ASSERT_STRING_EQUAL(stat_of(pool).name, "large");
+    CU_ASSERT_STRING_EQUAL(zbuf_pages_name(ZBUF_PAGES_ORDINARY), "ordinary");
+    CU_ASSERT_STRING_EQUAL(zbuf_pages_name(ZBUF_PAGES_HUGE_1G), "huge 1G");
+    zbuf_free(zbuf_alloc(pool, 1));
+    done_with(pool);
+}
+
+static void memory_is_bound_to_a_node_or_refused(void)
+{
+    struct zbuf_pool_config cfg = {.size = 2 * MIB, .bind_node = true, .node = 0};
+    struct zbuf_pool *pool = zbuf_pool_create(&cfg);
+    /* There may be a kernel without NUMA, or a sandbox. */
+    CU_ASSERT(pool || errno == ENOSYS || errno == EPERM);
+    if (pool)
+        done_with(pool);
+    for (cfg.node = 1000; cfg.node < 3000; cfg.node += 500) {
+        CU_ASSERT_PTR_NULL(zbuf_pool_create(&cfg));
+        CU_ASSERT(errno == EINVAL || errno == ENOSYS || errno == EPERM);
+    }
 }
 
 static void each_size_gets_the_best_fitting_class(void)
@@ -327,6 +373,8 @@ static void destroy_names_who_still_holds(void)
 }
 
 CHECK_MAIN("zbuf", CHECK(the_region_is_aligned_and_rounded_up), CHECK(defaults_and_bad_sizes),
+           CHECK(a_pool_that_does_not_fit_is_refused), CHECK(pages_are_as_large_as_there_are),
+           CHECK(memory_is_bound_to_a_node_or_refused),
            CHECK(each_size_gets_the_best_fitting_class),
            CHECK(a_frame_of_1460_fits_2k_with_its_headers), CHECK(any_address_leads_to_its_segment),
            CHECK(the_last_reference_frees),
