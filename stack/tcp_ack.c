@@ -14,7 +14,7 @@ static bool persist_needed(const struct tcp_conn *c)
 }
 
 /* When the connection is given up if nothing is acknowledged until then. */
-static uint64_t give_up_ns(const struct tcp_conn *c)
+uint64_t tcp_give_up_ns(const struct tcp_conn *c)
 {
     uint64_t r2_ns = tcp_synchronized(c) ? TCP_R2_NS : TCP_R2_SYN_NS;
 
@@ -41,12 +41,12 @@ void tcp_rtx_arm(struct zest *z, struct tcp_conn *c)
         c->backoff = 0;
     }
     c->rtx_ns = z->now_ns + tcp_rto_backed_off(c);
-    c->rtx_ns = min_u64(c->rtx_ns, max_u64(give_up_ns(c), z->now_ns + NS_PER_MS));
+    c->rtx_ns = min_u64(c->rtx_ns, max_u64(tcp_give_up_ns(c), z->now_ns + NS_PER_MS));
 }
 
 void tcp_rtx_timeout(struct zest *z, struct tcp_conn *c)
 {
-    if (z->now_ns >= give_up_ns(c)) {
+    if (z->now_ns >= tcp_give_up_ns(c)) {
         tcp_conn_end(z, c, c->soft_error ? c->soft_error : ETIMEDOUT);
         return;
     }
@@ -75,8 +75,12 @@ void tcp_rtx_timeout(struct zest *z, struct tcp_conn *c)
 
 static void update_window(struct tcp_conn *c, const struct tcp_seg *seg)
 {
-    /* Only from a segment that is newer than the one the window came from. */
-    if (seq_gt(c->snd_wl1, seg->seq) || (c->snd_wl1 == seg->seq && seq_gt(c->snd_wl2, seg->ack)))
+    /* Only from a segment that is newer than the one the window came from: by its sequence number,
+     * or because it acknowledges more than any before (a peer that repeats old data says so with
+     * old sequence numbers). */
+    bool old =
+        seq_gt(c->snd_wl1, seg->seq) || (c->snd_wl1 == seg->seq && seq_gt(c->snd_wl2, seg->ack));
+    if (old && seq_leq(seg->ack, c->snd_una))
         return;
     c->snd_wnd = seg->wnd << c->snd_wscale;
     c->max_snd_wnd = max_u32(c->max_snd_wnd, c->snd_wnd);

@@ -177,10 +177,9 @@ ssize_t zest_write(struct zest *z, zest_handle conn, const void *addr, size_t le
         sendq_append(z, c, (uint8_t *)(uintptr_t)addr, n, zb);
     if (n < len)
         c->want_write = true;
-    if (n == 0)
-        return -EAGAIN;
-    tcp_kick(z, c);
-    return n;
+    if (n > 0 || c->cork) /* a full buffer lets go of what the cork held back */
+        tcp_kick(z, c);
+    return n ? (ssize_t)n : -EAGAIN;
 }
 
 ssize_t zest_write_copy(struct zest *z, zest_handle conn, const void *addr, size_t len)
@@ -211,10 +210,8 @@ ssize_t zest_write_copy(struct zest *z, zest_handle conn, const void *addr, size
         z->stats.app_copied_bytes += n;
         done += n;
     }
-    if (done == 0 && len)
-        return -EAGAIN;
     tcp_kick(z, c);
-    return (ssize_t)done;
+    return done || !len ? (ssize_t)done : -EAGAIN;
 }
 
 int zest_read(struct zest *z, zest_handle conn, struct zest_view *views, unsigned max)
@@ -430,7 +427,7 @@ int zest_conn_info(const struct zest *z, zest_handle conn, struct zest_conn_info
     *out = (struct zest_conn_info){
         .state = c->state,
         .mss = c->mss,
-        .snd_queued = c->snd_end - c->snd_una,
+        .snd_queued = seq_lt(c->snd_una, c->snd_end) ? c->snd_end - c->snd_una : 0,
         .snd_unsent = seq_lt(c->snd_nxt, c->snd_end) ? c->snd_end - c->snd_nxt : 0,
         .snd_wnd = c->snd_wnd,
         .rcv_wnd = c->rcv_adv - c->rcv_nxt,

@@ -59,8 +59,10 @@ static bool data_due(const struct tcp_conn *c, uint32_t *len, bool *fin)
         return false;
     if (*len == unsent) { /* all that there is */
         if (seq_lt(c->snd_nxt, c->snd_max))
-            return true; /* again: it was right to send it the first time */
-        return !c->cork && (c->nodelay || c->snd_nxt == c->snd_una || c->fin_queued);
+            return true;               /* again: it was right to send it the first time */
+        if (c->cork && !c->want_write) /* with a full buffer, nothing could ever end the wait */
+            return false;
+        return c->nodelay || c->snd_nxt == c->snd_una || c->fin_queued;
     }
     return c->snd_nxt == c->snd_una && *len >= c->max_snd_wnd / 2;
 }
@@ -363,6 +365,16 @@ static int send_ack(struct zest *z, struct tcp_conn *c, uint32_t seq, struct zes
     return build(z, c, seq, &flags, &none, f);
 }
 
+/* An ACK without data goes with the highest sequence number that was sent, even while earlier bytes
+ * are being repeated: to the peer, a lower one would be old, and so would the window in it. But not
+ * beyond the peer's window: there it would not be acceptable. */
+static uint32_t ack_seq(const struct tcp_conn *c)
+{
+    uint32_t edge = c->snd_una + c->snd_wnd;
+
+    return seq_leq(c->snd_max, edge) ? c->snd_max : seq_max(c->snd_nxt, edge);
+}
+
 /* RFC 9293 3.8.4: an empty segment one before the window makes the peer answer. */
 static int keepalive(struct zest *z, struct tcp_conn *c, struct zest_frame *f)
 {
@@ -413,7 +425,7 @@ static int act(struct zest *z, struct tcp_conn *c, enum tcp_action action, struc
     case TCP_DO_ACK:
         if (!c->acks_owed)
             c->acks_owed = 1;
-        return send_ack(z, c, c->snd_nxt, f);
+        return send_ack(z, c, ack_seq(c), f);
     case TCP_DO_NOTHING:
         break;
     }
@@ -432,8 +444,10 @@ static void unreachable(struct zest *z, struct tcp_conn *c, int err)
     c->rtx_now = c->probe_now = false;
     c->acks_owed = 0;
     c->delack_ns = ZEST_NEVER;
-    if (c->rtx_ns == ZEST_NEVER)
+    if (c->rtx_ns == ZEST_NEVER) {
         c->rtx_ns = z->now_ns + tcp_rto_backed_off(c);
+        c->rtx_ns = min_u64(c->rtx_ns, max_u64(tcp_give_up_ns(c), z->now_ns + NS_PER_MS));
+    }
     tcp_block(z, c);
     timer_set(z, c, c->rtx_ns);
 }
@@ -446,7 +460,8 @@ static void start_timers(struct zest *z, struct tcp_conn *c)
     if (c->start_wait)
         c->wait_ns = z->now_ns + TCP_FIN_WAIT_2_NS;
     c->start_keep = c->start_wait = false;
-    tcp_rtx_arm(z, c); /* what was just queued may face a closed window */
+    if (c->rtx_ns == ZEST_NEVER) /* what was just queued may face a closed window */
+        tcp_rtx_arm(z, c);
 }
 
 /* One connection's turn. *more: it was its time that ran out, not its work. */

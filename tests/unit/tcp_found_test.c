@@ -1,0 +1,115 @@
+/* tcp_found_test.c - what the simulator and the fuzzers found, each made as small as it gets. */
+#include "peer.h"
+
+#include <errno.h>
+
+#define A WIRE_ACK
+#define F WIRE_FIN
+#define S 1000000000ull
+
+/* The peer's machine is gone from the link, so ARP fails time after time: each failure put the
+ * retransmission timer off, and the connection was never given up. */
+static void a_vanished_neighbour_is_given_up(void)
+{
+    struct peer p;
+
+    peer_open(&p, NULL);
+    peer_establish(&p);
+    p.no_arp = true;
+    peer_wait(&p, 700 * S); /* nobody used the address: it is forgotten */
+    peer_write(&p, 100);
+    peer_wait(&p, 400 * S); /* R2 is 300 s */
+    CU_ASSERT(peer_events(&p) & ZEST_EV_ERROR);
+    CU_ASSERT_EQUAL(p.error, EHOSTUNREACH);
+    peer_close(&p);
+}
+
+/* Less than a segment of room in the send buffer: what the cork held back could never become a full
+ * segment, and no event came. */
+static void a_full_buffer_beats_the_cork(void)
+{
+    struct peer p;
+
+    peer_open(&p, NULL);
+    peer_establish(&p);
+    CU_ASSERT_EQUAL(zest_set_option(p.z, p.conn, ZEST_OPT_SND_BUF, 1000), 0);
+    CU_ASSERT_EQUAL(zest_set_option(p.z, p.conn, ZEST_OPT_CORK, 1), 0);
+    CU_ASSERT_EQUAL(peer_write(&p, 500), 500);
+    CU_ASSERT_EQUAL(p.n, 0);
+    CU_ASSERT_EQUAL(peer_write(&p, 600), 500);
+    EXPECT_SEG(&p, 0, A, 1, 1, 1000);
+    peer_send(&p, A, 1, 1001, NULL, 0);
+    CU_ASSERT(peer_events(&p) & ZEST_EV_WRITABLE);
+    CU_ASSERT_EQUAL(peer_write(&p, 1000), 1000); /* full, but nobody has been sent away yet */
+    CU_ASSERT_EQUAL(p.n, 0);
+    struct zbuf *zb = zbuf_alloc(p.pool, 10);
+    CU_ASSERT_EQUAL(zest_write(p.z, p.conn, zb->data, 10), -EAGAIN);
+    zbuf_free(zb);
+    peer_flush(&p);
+    EXPECT_SEG(&p, 0, A, 1001, 1, 1000);
+    peer_close(&p);
+}
+
+static void nothing_is_queued_after_the_fin(void)
+{
+    struct zest_conn_info i;
+    struct peer p;
+
+    peer_open(&p, NULL);
+    peer_establish(&p);
+    zest_shutdown(p.z, p.conn);
+    peer_flush(&p);
+    peer_send(&p, A, 1, 2, NULL, 0);
+    CU_ASSERT_EQUAL(zest_conn_info(p.z, p.conn, &i), 0);
+    CU_ASSERT_EQUAL(i.state, ZEST_FIN_WAIT_2);
+    CU_ASSERT_EQUAL(i.snd_queued, 0);
+    peer_close(&p);
+}
+
+/* While lost data is repeated, ACKs went out with the repeated bytes' sequence number; a peer takes
+ * no window from what is older than what it had. */
+static void acks_carry_the_highest_sequence_number(void)
+{
+    struct peer p;
+
+    peer_open(&p, NULL);
+    peer_establish(&p);
+    peer_write(&p, 4 * 1460);
+    CU_ASSERT_EQUAL(p.n, 4);
+    peer_wait(&p, 1100 * 1000000ull);
+    EXPECT_SEG(&p, 0, A, 1, 1, 1460); /* the time-out; three are still to be repeated */
+    peer_send(&p, A, 11, 1, "x", 1);  /* out of order: acknowledged at once */
+    EXPECT_SEG(&p, 0, A, 1 + 4 * 1460, 1, 0);
+    p.wnd = 2000; /* but not past the peer's window, where it would not be acceptable */
+    peer_send(&p, A, 13, 1, "x", 1);
+    EXPECT_SEG(&p, 0, A, 1 + 2000, 1, 0);
+    peer_close(&p);
+}
+
+/* And the other way round: a segment with an old sequence number that acknowledges more than any
+ * before has the newest window. With the older one, snd_una + snd_wnd passed what was allowed. */
+static void a_new_ack_brings_its_window(void)
+{
+    struct zest_conn_info i;
+    struct peer p;
+
+    peer_open(&p, NULL);
+    peer_establish(&p);
+    peer_write(&p, 2 * 1460);
+    p.wnd = 6000;
+    peer_send(&p, A, 5001, 1, "x", 1);
+    p.wnd = 3080;
+    peer_send(&p, A, 1, 1 + 2 * 1460, NULL, 0);
+    CU_ASSERT_EQUAL(zest_conn_info(p.z, p.conn, &i), 0);
+    CU_ASSERT_EQUAL(i.snd_wnd, 3080);
+    peer_send(&p, A, 5001, 1 + 2 * 1460, "x", 1);
+    p.wnd = 9000; /* old, and acknowledges nothing new */
+    peer_send(&p, A, 1, 1 + 2 * 1460, NULL, 0);
+    CU_ASSERT_EQUAL(zest_conn_info(p.z, p.conn, &i), 0);
+    CU_ASSERT_EQUAL(i.snd_wnd, 3080);
+    peer_close(&p);
+}
+
+CHECK_MAIN("tcp_found", CHECK(a_vanished_neighbour_is_given_up),
+           CHECK(a_full_buffer_beats_the_cork), CHECK(nothing_is_queued_after_the_fin),
+           CHECK(acks_carry_the_highest_sequence_number), CHECK(a_new_ack_brings_its_window))
