@@ -29,22 +29,35 @@ static uint64_t add_piece(uint64_t sum, uint64_t piece, uint32_t at)
     return cksum_plus(sum, piece);
 }
 
+/* pb was made to be one frame: it fits one, and nearly fills it. */
+static bool is_one_frame(const struct pbuf *pb, uint32_t limit, uint32_t hdr_len)
+{
+    struct tcp_payload whole = {(struct pbuf *)(uintptr_t)pb, 0, limit};
+
+    return pb->len <= limit && pb->len >= limit - limit / 8 && fits_headroom(&whole, hdr_len);
+}
+
 /* How much of pl to put into one frame. A zbuf that was made to be one frame should leave as one,
- * even if a few more bytes would have fitted from the next one. */
+ * even if a few more bytes would have fitted from the next one. And where frames were cut across
+ * zbufs (a write that took a part, a retransmission), one short segment puts an end to it, if a run
+ * of such zbufs follows: else each would be copied. */
 uint32_t tcp_frame_cut(const struct zest *z, const struct tcp_payload *pl, uint32_t hdr_len)
 {
     uint32_t here = pl->pb->len - pl->off;
+    const struct pbuf *next = pl->pb->next;
 
     if (here >= pl->len)
         return pl->len;
     if (fits_headroom(pl, hdr_len) && here >= pl->len - pl->len / 8)
         return here;
+    if (next && next->next && is_one_frame(next, pl->len, hdr_len) &&
+        is_one_frame(next->next, pl->len, hdr_len))
+        return here;
     if (z->cfg.gather != ZEST_GATHER_ALWAYS)
         return pl->len;
     uint32_t len = here;
-    struct pbuf *pb = pl->pb->next;
-    for (unsigned n = 2; pb && n < z->cfg.gather_max && len < pl->len; n++, pb = pb->next)
-        len += pb->len;
+    for (unsigned n = 2; next && n < z->cfg.gather_max && len < pl->len; n++, next = next->next)
+        len += next->len;
     return min_u32(len, pl->len);
 }
 

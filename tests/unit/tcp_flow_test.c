@@ -515,6 +515,48 @@ static void references_wait_for_the_last_byte(void)
     peer_close(&p);
 }
 
+static void frames_fall_in_with_zbufs_again(void)
+{
+    struct peer p;
+    struct zbuf *zb[6];
+
+    peer_open(&p, NULL);
+    peer_establish(&p);
+    for (int i = 0; i < 6; i++) {
+        zb[i] = zbuf_alloc(p.pool, MSS);
+        memset(zb[i]->data, i, MSS);
+    }
+    /* The first was taken in part, at an odd place; the rest follow, a zbuf for each segment. */
+    CU_ASSERT_EQUAL(zest_write(p.z, p.conn, zb[0]->data + 700, MSS - 700), MSS - 700);
+    for (int i = 1; i < 5; i++)
+        CU_ASSERT_EQUAL(zest_write(p.z, p.conn, zb[i]->data, MSS), MSS);
+    CU_ASSERT_EQUAL(zest_write(p.z, p.conn, zb[5]->data, 10), 10);
+    peer_flush(&p);
+    EXPECT_SEG(&p, 0, A, 1, 1, MSS - 700);
+    for (unsigned i = 1; i < 5; i++)
+        EXPECT_SEG(&p, i, A, 1 + i * MSS - 700, 1, MSS);
+    CU_ASSERT_EQUAL(peer_stats(&p).tx_copied_bytes, MSS - 700);
+    CU_ASSERT_EQUAL(peer_stats(&p).tx_headroom_frames, 4);
+    for (int i = 0; i < 6; i++)
+        zbuf_free(zb[i]);
+    peer_close(&p);
+
+    /* A header and a body in turn are not such a run: small segments would be worse than a copy. */
+    peer_open(&p, NULL);
+    peer_establish(&p);
+    for (int i = 0; i < 6; i++) {
+        zb[i] = zbuf_alloc(p.pool, MSS);
+        memset(zb[i]->data, i, MSS);
+        uint32_t n = i % 2 ? MSS : 20;
+        CU_ASSERT_EQUAL(zest_write(p.z, p.conn, zb[i]->data, n), n);
+    }
+    peer_flush(&p);
+    CU_ASSERT_EQUAL(p.out[0].payload_len, MSS);
+    for (int i = 0; i < 6; i++)
+        zbuf_free(zb[i]);
+    peer_close(&p);
+}
+
 static void one_zbuf_to_many(void)
 {
     struct peer p;
@@ -643,6 +685,6 @@ CHECK_MAIN("tcp flow", CHECK(every_second_segment_is_acknowledged),
            CHECK(ack_past_what_is_sent_again), CHECK(gives_up_after_r2),
            CHECK(closed_window_is_probed), CHECK(probe_that_is_taken),
            CHECK(shrunk_window_is_survived), CHECK(keepalive),
-           CHECK(references_wait_for_the_last_byte), CHECK(one_zbuf_to_many),
-           CHECK(window_full_is_taken_up_again), CHECK(pbufs_are_shared_out),
-           CHECK(icmp_too_big_makes_smaller))
+           CHECK(references_wait_for_the_last_byte), CHECK(frames_fall_in_with_zbufs_again),
+           CHECK(one_zbuf_to_many), CHECK(window_full_is_taken_up_again),
+           CHECK(pbufs_are_shared_out), CHECK(icmp_too_big_makes_smaller))
