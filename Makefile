@@ -48,7 +48,7 @@ FUZZ_BIN  := $(patsubst tests/%.c,$(BUILD)/%,$(FUZZ_SRC))
 EX_BIN    := $(patsubst %.c,$(BUILD)/%,$(EX_SRC))
 BPF_OBJ   := $(patsubst %.c,$(BUILD)/%.o,$(BPF_SRC))
 
-.PHONY: all help setup demo check fuzz bench deps lint format clean unit-bins tests fuzzers fuzz-bins where where-fuzz
+.PHONY: all help setup demo check fuzz sim bench deps lint format clean unit-bins tests fuzzers fuzz-bins where where-fuzz
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -70,6 +70,10 @@ check: setup ## every test; last line: N passed, N failed
 
 fuzz: setup ## fuzz each target for TIME=60 seconds
 	@tests/fuzz/run $(or $(TIME),60)
+
+sim: setup ## the simulator: SEED=n SEEDS=n TIME=s VERBOSE=1
+	@$(MAKE) -s --no-print-directory $(BUILD)/sim/sim_test
+	@SEED=$(SEED) SEEDS=$(SEEDS) TIME=$(TIME) VERBOSE=$(VERBOSE) $(BUILD)/sim/sim_test
 
 deps: $(LIBS) ## prove that the rooms depend one way only
 	@tests/deps $(BUILD)
@@ -128,6 +132,11 @@ $(BUILD)/system/%: $(BUILD)/tests/system/%.o $(LIBS)
 $(BUILD)/sim/%: $(BUILD)/tests/sim/%.o $(TESTLIB) $(LIBS)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) $^ -lcunit $(LDLIBS) -o $@
+# The simulator is one program of many files; every allocation of the stack goes through it.
+SIM_WRAP  := -Wl,--wrap=zbuf_alloc,--wrap=zbuf_alloc_from,--wrap=zbuf_charge
+$(BUILD)/sim/sim_test: $(call obj,$(call src,tests/sim)) $(TESTLIB) $(LIBS)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) $(SIM_WRAP) $^ $(LDLIBS) -o $@
 $(BUILD)/script/%: $(BUILD)/tests/script/%.o $(TESTLIB) $(LIBS)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) $^ -lcunit $(LDLIBS) -o $@
