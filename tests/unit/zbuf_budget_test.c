@@ -364,6 +364,30 @@ static void who_waits_is_told_once_memory_is_back(void)
     done_with(pool);
 }
 
+static void room_under_a_ceiling_wakes_too(void)
+{
+    struct zbuf_pool *pool = pool_of(4 * MIB);
+    struct zbuf_budget *p = zbuf_budget_create(pool, "p", 0, 4 * 2048);
+    struct zbuf_budget *b = child_of(p, pool, 0, 0);
+    for (unsigned way = 0; way < 3; way++) {
+        CU_ASSERT_EQUAL(zbuf_alloc_bulk(p, FITS(2048), held, 4), 4);
+        CU_ASSERT_EQUAL(zbuf_budget_wait(b, 1000), 0);
+        int err = 0;
+        if (way == 0)
+            zbuf_free(held[0]);
+        else if (way == 1)
+            err = zbuf_charge(held[0], zbuf_budget_app(pool));
+        else
+            err = zbuf_budget_resize(p, 0, 5 * 2048);
+        CU_ASSERT_EQUAL(err, 0);
+        CU_ASSERT_TRUE(zbuf_budget_ready(b));
+        zbuf_free_bulk(held + (way == 0), 4 - (way == 0));
+    }
+    CU_ASSERT_EQUAL(zbuf_budget_destroy(b), 0);
+    CU_ASSERT_EQUAL(zbuf_budget_destroy(p), 0);
+    done_with(pool);
+}
+
 static void one_who_waits_can_change_its_mind(void)
 {
     struct zbuf_pool *pool = pool_of(2 * MIB);
@@ -422,5 +446,5 @@ CHECK_MAIN("zbuf_budget", CHECK(no_flood_takes_what_is_set_aside),
            CHECK(what_is_at_hand_for_one_is_taken_back_for_another),
            CHECK(a_charge_moves_only_to_those_who_may),
            CHECK(a_frame_is_handed_on_only_for_a_replacement),
-           CHECK(who_waits_is_told_once_memory_is_back), CHECK(one_who_waits_can_change_its_mind),
-           CHECK(a_descriptor_tells_who_sleeps))
+           CHECK(who_waits_is_told_once_memory_is_back), CHECK(room_under_a_ceiling_wakes_too),
+           CHECK(one_who_waits_can_change_its_mind), CHECK(a_descriptor_tells_who_sleeps))

@@ -241,7 +241,7 @@ static void short_of_memory_among_busy_threads(void)
         b[i] = zbuf_budget_create(pool, "busy", 40 * 2048, 0);
         CU_ASSERT_EQUAL_FATAL(pthread_create(&t[i], NULL, busy, b[i]), 0);
     }
-    for (unsigned i = 0; i < 300; i++) {
+    for (unsigned i = 0; i < 1500; i++) {
         unsigned n = zbuf_alloc_bulk(zbuf_budget_app(pool), FITS(2048), all, 2048);
         CU_ASSERT_EQUAL(n, 2048 - 80); /* all but what is set aside for them */
         for (unsigned k = 0; k < n; k++) {
@@ -275,7 +275,9 @@ static void share_between_threads(bool owned)
     pool = zbuf_pool_create(
         &(struct zbuf_pool_config){.size = 2 * MIB, .no_huge = true, .owned_refs = owned});
     struct zbuf *zb = zbuf_alloc(pool, 1000);
+    CU_ASSERT_EQUAL(zb->flags & 1, owned ? 1 : 0);
     zbuf_share(zb);
+    CU_ASSERT_EQUAL(zb->flags & 1, 0); /* or the counts below add up by luck */
     for (unsigned i = 0; i < 2; i++) {
         zbuf_ref(zb);
         CU_ASSERT_EQUAL_FATAL(pthread_create(&t[i], NULL, refs_and_frees, zb), 0);
