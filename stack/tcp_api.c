@@ -408,6 +408,9 @@ int zest_set_option(struct zest *z, zest_handle handle, enum zest_option opt, ui
     case ZEST_OPT_RCV_BUF:
         if (value == 0 || value > 1u << 30)
             return -EINVAL;
+        /* The scale of a connection's window stands since its SYN: what is less than a few of its
+         * units could not be offered to the peer at all. */
+        value = max_u32(value, max_u32(TCP_RCV_BUF_MIN, 4u << (c ? c->rcv_wscale : 0)));
         SET(rcv_buf, value);
         break;
     default:

@@ -43,10 +43,11 @@
 #define TCP_REASS_MAX 1024u /* segments in one reassembly queue */
 #define TCP_COPYBREAK 512u  /* smaller segments are joined in the receive queue */
 #define TCP_HELD_MIN                                                                               \
-    (64u * 1024u)          /* memory that one connection may hold even when it is scarce           \
-                            */
-#define TCP_WND_MAX 65535u /* what the window field holds */
-#define TCP_BACKLOG 128u
+    (64u * 1024u)              /* memory that one connection may hold even when it is scarce       \
+                                */
+#define TCP_WND_MAX     65535u /* what the window field holds */
+#define TCP_RCV_BUF_MIN 2048u  /* that zest_set_option() takes */
+#define TCP_BACKLOG     128u
 
 enum { TH_FIN = 1, TH_SYN = 2, TH_RST = 4, TH_PSH = 8, TH_ACK = 16, TH_URG = 32 };
 

@@ -242,5 +242,5 @@ bool recvq_update_due(const struct zest *z, const struct tcp_conn *c)
         return false;
     uint32_t now = recvq_window(z, c);
     uint32_t gain = now > offered ? now - offered : 0;
-    return gain >= c->rcv_buf / 4 || (gain > 0 && offered < 2 * c->mss);
+    return gain > 0 && (gain >= c->rcv_buf / 4 || offered < 2 * c->mss);
 }

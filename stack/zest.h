@@ -201,7 +201,7 @@ enum zest_option {
     ZEST_OPT_USER_TIMEOUT, /* milliseconds without progress that end the connection, 0 = RFC 9293's
                               R2 */
     ZEST_OPT_SND_BUF,      /* bytes */
-    ZEST_OPT_RCV_BUF,      /* bytes */
+    ZEST_OPT_RCV_BUF,      /* bytes; less than 2048 is taken for 2048 */
     ZEST_OPT_CORK          /* 1 = hold partial segments back until 0 */
 };
 /* 0, -EBADF, -EINVAL (no such option or value). On a listener: what its connections begin with. */

@@ -462,9 +462,11 @@ static void random_option(struct side *s)
                                                 ZEST_OPT_RCV_BUF};
     struct rng *r = &s->rng;
     enum zest_option opt = harmless[rng_below(r, 4)];
+    /* With a send buffer of a few bytes it would take for ever, and be no fault. */
+    uint32_t least = opt == ZEST_OPT_SND_BUF ? 1000 : 1;
     uint32_t v =
-        (uint32_t)(opt <= ZEST_OPT_NODELAY || opt == ZEST_OPT_CORK ? rng_below(r, 2)
-                                                                   : rng_log(r, 1, 1 << 20));
+        (uint32_t)(opt == ZEST_OPT_NODELAY || opt == ZEST_OPT_CORK ? rng_below(r, 2)
+                                                                   : rng_log(r, least, 1 << 20));
     if (rng_chance(r, 200000)) { /* these may end the connection */
         static const enum zest_option lethal[] = {ZEST_OPT_KEEPALIVE, ZEST_OPT_KEEPINTVL,
                                                   ZEST_OPT_KEEPCNT, ZEST_OPT_USER_TIMEOUT};

@@ -110,6 +110,49 @@ static void a_new_ack_brings_its_window(void)
     peer_close(&p);
 }
 
-CHECK_MAIN("tcp_found", CHECK(a_vanished_neighbour_is_given_up),
+/* With a receive buffer below 4 bytes every look found an update of the window due: ACKs without
+ * end. And below the window's scale, no byte could ever come again. */
+static void tiny_receive_buffers(void)
+{
+    struct peer p;
+    uint8_t buf[4096];
+    static const uint8_t data[1000];
+
+    peer_open(&p, NULL);
+    peer_listen(&p, 80);
+    struct wire syn = peer_seg(&p, WIRE_SYN, 0, 0);
+    syn.opt.has_wscale = true;
+    peer_deliver(&p, &syn);
+    uint32_t scale = p.out[0].opt.wscale;
+    CU_ASSERT(scale > 0);
+    peer_send(&p, A, 1, 1, data, 1000);
+    CU_ASSERT_EQUAL_FATAL(zest_accept(p.z, p.listener, &p.conn, NULL), 0);
+    CU_ASSERT_EQUAL(zest_set_option(p.z, p.conn, ZEST_OPT_RCV_BUF, 3), 0);
+    /* The window that was offered stands; it is used up, the reader reads, and it opens again. */
+    uint32_t at = 1001, edge = 1 + 65535;
+    for (unsigned i = 0; i < 500 && at < edge; i++) {
+        uint32_t n = edge - at < 1000 ? edge - at : 1000;
+        peer_send(&p, A, at, 1, data, n);
+        at += n;
+        for (unsigned k = 0; k < p.n; k++) {
+            uint32_t e = p.out[k].ack - p.iss + ((uint32_t)p.out[k].wnd << scale);
+            edge = e > edge ? e : edge;
+        }
+        CU_ASSERT_FATAL(p.n < 10);
+        peer_read(&p, buf, sizeof buf);
+        peer_flush(&p);
+        CU_ASSERT_FATAL(p.n < 10);
+    }
+    CU_ASSERT(at > 200000);
+    peer_close(&p);
+
+    peer_open(&p, &(struct zest_config){.rcv_buf = 3});
+    peer_establish(&p);
+    peer_send(&p, A, 1, 1, "abc", 3);
+    CU_ASSERT(p.n < 10);
+    peer_close(&p);
+}
+
+CHECK_MAIN("tcp_found", CHECK(tiny_receive_buffers), CHECK(a_vanished_neighbour_is_given_up),
            CHECK(a_full_buffer_beats_the_cork), CHECK(nothing_is_queued_after_the_fin),
            CHECK(acks_carry_the_highest_sequence_number), CHECK(a_new_ack_brings_its_window))
