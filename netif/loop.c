@@ -157,36 +157,45 @@ static void lose(struct netif_loop *nl, const struct zest_frame *out, unsigned n
             zbuf_tx_done(nl->nif->pool, out[i].seg[s].addr);
 }
 
-/* True if something was sent. *blocked: there was no room for what there may be. */
+static void kick(struct netif_loop *nl)
+{
+    int err = netif_kick(nl->nif);
+    if (err)
+        link_failed(nl, err);
+    else
+        nl->said_down = false;
+}
+
+/* How many frames the link takes now. */
+static unsigned frame_room(const struct netif_loop *nl)
+{
+    if (nl->gone)
+        return BURST;
+    unsigned room = netif_tx_room(nl->nif) / (nl->nif->caps.gather ? nl->nif->caps.gather_max : 1u);
+    return room < BURST ? room : BURST;
+}
+
+/* True if something was sent. *blocked: there was no room. */
 static bool send_frames(struct netif_loop *nl, uint64_t now, bool *blocked)
 {
     struct zest_frame out[BURST];
-    unsigned per_frame = nl->nif->caps.gather ? nl->nif->caps.gather_max : 1u, sent = 0;
-    *blocked = false;
+    unsigned sent = 0, room, n = 0;
     for (unsigned i = 0; i < SENDS && !nl->stopped; i++) {
-        unsigned room = nl->gone ? BURST : netif_tx_room(nl->nif) / per_frame;
-        unsigned max = room < BURST ? room : BURST;
-        if (max == 0) {
-            *blocked = true;
-            break;
-        }
-        unsigned n = zest_output(nl->z, now, out, max);
+        room = frame_room(nl);
+        n = room > 0 ? zest_output(nl->z, now, out, room) : 0;
         if (nl->gone)
             lose(nl, out, n);
         else if (n > 0)
             netif_tx(nl->nif, out, n);
         sent += n;
-        /* A burst at a time goes to the kernel: the peer starts on it while we make the next. */
-        if (n > 0 || i == 0) {
-            int err = nl->gone ? 0 : netif_kick(nl->nif);
-            if (err)
-                link_failed(nl, err);
-            else
-                nl->said_down = false;
-        }
-        if (n < max)
+        /* A burst at a time goes to the kernel: the peer starts on it while we make the next. With
+         * nothing to send, or no room to, this is how completions are seen. */
+        if (!nl->gone && (n > 0 || i == 0))
+            kick(nl);
+        if (n < room || n == 0)
             break;
     }
+    *blocked = !nl->stopped && frame_room(nl) == 0;
     return sent > 0;
 }
 
@@ -284,6 +293,7 @@ static void turn(struct netif_loop *nl)
         if (busy)
             until = now + nl->linger_ns;
         deadline = nl->stopped ? ZEST_NEVER : zest_deadline(nl->z);
+        blocked &= deadline <= now; /* nothing to send needs no room */
         busy |= deadline <= now && !blocked;
         busy_rounds += busy;
         now = netif_now();
@@ -297,7 +307,7 @@ static void turn(struct netif_loop *nl)
         return;
     }
     ev_idle_stop(nl->cfg.loop, &nl->idle);
-    set_deadline(nl, blocked && deadline <= now ? ZEST_NEVER : deadline, now);
+    set_deadline(nl, blocked ? ZEST_NEVER : deadline, now);
     wait_for_link(nl, blocked, worked);
 }
 

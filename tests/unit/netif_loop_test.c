@@ -1,0 +1,411 @@
+/* netif_loop_test.c - two stacks on one libev loop, joined by the cable in memory. */
+#include <errno.h>
+#include <ev.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "check.h"
+#include "netif/link.h"
+
+#define POOL  (16u << 20)
+#define LIMIT 10. /* seconds after which a test that hangs gives up */
+
+struct side {
+    struct netif *nif;
+    struct zest *z;
+    void *mem;
+    struct netif_loop *nl;
+    zest_handle listener, conn;
+    uint64_t received, written, to_write;
+    unsigned calls, link_errors;
+    bool stop_in_event, connected;
+};
+
+static struct zbuf_pool *pool;
+static struct ev_loop *loop;
+static struct side a, b; /* b listens */
+static uint64_t enough;  /* break when both together have received so much */
+
+static struct zest_addr addr(int side, uint16_t port)
+{
+    struct zest_addr out;
+    CU_ASSERT_EQUAL_FATAL(zest_addr_parse(&out, side ? "10.0.0.2" : "10.0.0.1", port), 0);
+    return out;
+}
+
+static void write_more(struct side *s)
+{
+    while (s->written < s->to_write) {
+        struct zbuf *zb = zbuf_alloc(pool, 4000);
+        if (!zb)
+            return;
+        uint64_t left = s->to_write - s->written;
+        ssize_t n = zest_write(s->z, s->conn, zb->data, left < 4000 ? left : 4000);
+        zbuf_free(zb);
+        if (n <= 0)
+            return;
+        s->written += (uint64_t)n;
+    }
+}
+
+static void read_all(struct side *s)
+{
+    struct zest_view v[16];
+    int n;
+    while ((n = zest_read(s->z, s->conn, v, 16)) > 0) {
+        for (int i = 0; i < n; i++)
+            s->received += v[i].len;
+        CU_ASSERT_EQUAL(zest_release(s->z, s->conn, v, (unsigned)n), 0);
+    }
+}
+
+static void on_event(void *ctx, struct zest *z, const struct zest_event *ev, unsigned n)
+{
+    struct side *s = ctx;
+    s->calls++;
+    if (s->stop_in_event) {
+        netif_loop_stop(s->nl);
+        s->nl = NULL;
+        ev_break(loop, EVBREAK_ALL);
+        return;
+    }
+    for (unsigned i = 0; i < n; i++) {
+        if (ev[i].events & ZEST_EV_ACCEPT)
+            CU_ASSERT_EQUAL(zest_accept(z, s->listener, &s->conn, NULL), 0);
+        if (ev[i].events & ZEST_EV_CONNECTED)
+            s->connected = true;
+        if (ev[i].events & ZEST_EV_READABLE)
+            read_all(s);
+        if (ev[i].events & (ZEST_EV_CONNECTED | ZEST_EV_WRITABLE))
+            write_more(s);
+    }
+    if (enough && a.received + b.received >= enough)
+        ev_break(loop, EVBREAK_ALL);
+}
+
+static void on_link(void *ctx, int error)
+{
+    struct side *s = ctx;
+    CU_ASSERT_EQUAL(error, -ENODEV);
+    s->link_errors++;
+}
+
+static void give_up(struct ev_loop *l, ev_timer *w, int revents)
+{
+    (void)revents;
+    *(bool *)w->data = true;
+    ev_break(l, EVBREAK_ALL);
+}
+
+/* Runs the loop until something breaks it, or for so long. True if it was broken off in time. */
+static bool run(double seconds)
+{
+    bool late = false;
+    ev_timer limit;
+    ev_timer_init(&limit, give_up, seconds, 0.);
+    limit.data = &late;
+    ev_now_update(loop);
+    ev_timer_start(loop, &limit);
+    ev_run(loop, 0);
+    ev_timer_stop(loop, &limit);
+    return !late;
+}
+
+static void open_side(struct side *s, int side)
+{
+    struct zest_config cfg = {
+        .pool = pool, .ip = addr(side, 0), .mtu = 1500, .max_conns = 8, .secret = {(uint8_t)side}};
+    memcpy(cfg.mac, netif_caps(s->nif)->mac, 6);
+    s->mem = aligned_alloc(64, (zest_size(&cfg) + 63) & ~(size_t)63);
+    CU_ASSERT_EQUAL_FATAL(zest_init(s->mem, &cfg, &s->z), 0);
+}
+
+static void start_loop(struct side *s, bool spin)
+{
+    const struct netif_loop_config lc = {.loop = loop,
+                                         .nif = s->nif,
+                                         .z = s->z,
+                                         .spin = spin,
+                                         .on_event = on_event,
+                                         .on_link = on_link,
+                                         .ctx = s};
+    CU_ASSERT_EQUAL_FATAL(netif_loop_start(&lc, &s->nl), 0);
+}
+
+static void open_both(unsigned queue_len, bool spin)
+{
+    struct netif *ends[2];
+    a = b = (struct side){0};
+    enough = 0;
+    pool = zbuf_pool_create(&(struct zbuf_pool_config){.size = POOL, .no_huge = true});
+    loop = ev_loop_new(EVFLAG_AUTO);
+    const struct netif_mem_config mc = {.pool = {pool, pool}, .queue_len = queue_len};
+    CU_ASSERT_EQUAL_FATAL(netif_open_mem_pair(&mc, ends, NULL), 0);
+    a.nif = ends[0];
+    b.nif = ends[1];
+    open_side(&a, 0);
+    open_side(&b, 1);
+    start_loop(&a, spin);
+    start_loop(&b, spin);
+    const struct zest_addr at = addr(1, 7);
+    CU_ASSERT_EQUAL_FATAL(zest_listen(b.z, &at, 0, &b.listener), 0);
+}
+
+static void connect_a(void)
+{
+    const struct zest_addr at = addr(1, 7);
+    CU_ASSERT_EQUAL_FATAL(zest_connect(a.z, &at, NULL, &a.conn), 0);
+}
+
+static void close_side(struct side *s)
+{
+    netif_loop_stop(s->nl);
+    zest_fini(s->z);
+    if (s->nif)
+        netif_close(s->nif);
+    free(s->mem);
+}
+
+static void close_both(void)
+{
+    close_side(&a);
+    close_side(&b);
+    ev_loop_destroy(loop);
+    CU_ASSERT_EQUAL(zbuf_pool_destroy(pool), 0);
+}
+
+static void carries_a_stream(void)
+{
+    open_both(0, false);
+    a.to_write = enough = 20 << 20;
+    connect_a();
+    CU_ASSERT_TRUE(run(LIMIT));
+    CU_ASSERT_EQUAL(b.received, a.to_write);
+    close_both();
+}
+
+static void carries_a_stream_spinning(void)
+{
+    open_both(0, true);
+    a.to_write = enough = 20 << 20;
+    connect_a();
+    CU_ASSERT_TRUE(run(LIMIT));
+    CU_ASSERT_EQUAL(b.received, a.to_write);
+    close_both();
+}
+
+/* The link is full again and again: nothing is lost, nothing is stuck. */
+static void waits_for_room(void)
+{
+    open_both(3, false);
+    a.to_write = enough = 4 << 20;
+    connect_a();
+    CU_ASSERT_TRUE(run(LIMIT));
+    CU_ASSERT_EQUAL(b.received, a.to_write);
+    struct zest_stats st;
+    zest_stats(a.z, &st);
+    CU_ASSERT_EQUAL(st.tcp_rtos, 0);
+    close_both();
+}
+
+static void write_outside(struct ev_loop *l, ev_timer *w, int revents)
+{
+    (void)l, (void)revents;
+    struct side *s = w->data;
+    s->to_write += 4000;
+    write_more(s);
+}
+
+/* What another watcher's callback wrote goes out without any event that would call us. */
+static void sends_what_others_write(void)
+{
+    open_both(0, false);
+    connect_a();
+    ev_timer t;
+    ev_timer_init(&t, write_outside, 0.05, 0.);
+    t.data = &a;
+    ev_timer_start(loop, &t);
+    enough = 4000;
+    CU_ASSERT_TRUE(run(LIMIT));
+    CU_ASSERT_EQUAL(b.received, 4000);
+    close_both();
+}
+
+static void write_late(struct ev_loop *l, ev_prepare *w, int revents)
+{
+    (void)revents;
+    struct side *s = w->data;
+    if (!s->connected || s->written)
+        return;
+    s->to_write += 4000;
+    write_more(s);
+    netif_loop_wake(s->nl);
+    ev_prepare_stop(l, w);
+}
+
+/* Written after our own turn, right before the sleep: netif_loop_wake() keeps libev from sleeping
+ * on it. (Our watchers have the lowest priority, so this one must have it too and be started
+ * later.) */
+static void wake_sends_at_once(void)
+{
+    open_both(0, false);
+    connect_a();
+    ev_prepare p;
+    ev_prepare_init(&p, write_late);
+    ev_set_priority(&p, EV_MINPRI);
+    p.data = &a;
+    ev_prepare_start(loop, &p);
+    netif_loop_stop(a.nl);
+    netif_loop_stop(b.nl);
+    start_loop(&b, false);
+    start_loop(&a, false);
+    enough = 4000;
+    CU_ASSERT_TRUE(run(.7)); /* before the first of the stack's timers wakes it */
+    CU_ASSERT_EQUAL(b.received, 4000);
+    close_both();
+}
+
+static void may_be_stopped_in_an_event(void)
+{
+    open_both(0, false);
+    b.stop_in_event = true;
+    connect_a();
+    CU_ASSERT_TRUE(run(LIMIT));
+    CU_ASSERT_EQUAL(b.calls, 1);
+    CU_ASSERT_PTR_NULL(b.nl);
+    run(0.05);
+    CU_ASSERT_EQUAL(b.calls, 1);
+    close_both();
+}
+
+/* Two connected stacks with nothing to say: the process sleeps, once, until the limit wakes it. */
+static void an_idle_loop_sleeps(void)
+{
+    open_both(0, false);
+    a.to_write = enough = 4 << 20;
+    connect_a();
+    CU_ASSERT_TRUE(run(LIMIT));
+    enough = 0;
+    run(0.5); /* the last delayed ACK, and timers that were set too early */
+    unsigned calls = a.calls + b.calls, turns = ev_iteration(loop);
+    run(1.);
+    CU_ASSERT_TRUE(ev_iteration(loop) - turns <= 3);
+    CU_ASSERT_EQUAL(a.calls + b.calls, calls);
+    close_both();
+}
+
+/* The other end goes: told once, no frame of the stack's is leaked, the loop does not turn in vain.
+ */
+static void the_link_goes(void)
+{
+    open_both(0, false);
+    a.to_write = 64 << 20;
+    enough = 1 << 20;
+    connect_a();
+    CU_ASSERT_TRUE(run(LIMIT));
+    netif_loop_stop(b.nl);
+    b.nl = NULL;
+    netif_close(b.nif);
+    b.nif = NULL;
+    enough = 0;
+    run(0.3);
+    CU_ASSERT_EQUAL(a.link_errors, 1);
+    CU_ASSERT_PTR_NOT_NULL(a.nl);
+    unsigned turns = ev_iteration(loop);
+    run(0.5); /* only the retransmission timer */
+    CU_ASSERT_TRUE(ev_iteration(loop) - turns <= 10);
+    CU_ASSERT_EQUAL(a.link_errors, 1);
+    close_both();
+}
+
+/* A link whose descriptor never says anything, as a driver's completions don't: room comes, and
+ * frames come back, only to those who ask again. */
+struct mute {
+    struct netif nif;
+    unsigned room_after, done_after; /* of libev's turns */
+    struct zest_frame held;
+    unsigned sent;
+};
+
+static struct mute mute;
+
+static unsigned mute_rx(struct netif *nif, struct zbuf **frames, unsigned max)
+{
+    (void)nif, (void)frames, (void)max;
+    return 0;
+}
+
+static unsigned mute_room(const struct netif *nif)
+{
+    (void)nif;
+    return ev_iteration(loop) >= mute.room_after && mute.held.n == 0;
+}
+
+static void mute_tx(struct netif *nif, const struct zest_frame *frames, unsigned n)
+{
+    (void)nif;
+    CU_ASSERT_EQUAL(n, 1);
+    mute.held = frames[0];
+    mute.sent += n;
+    mute.done_after = ev_iteration(loop) + 4;
+}
+
+static int mute_kick(struct netif *nif)
+{
+    if (mute.held.n > 0 && ev_iteration(loop) >= mute.done_after) {
+        zbuf_tx_done(nif->pool, mute.held.seg[0].addr);
+        mute.held.n = 0;
+        ev_break(loop, EVBREAK_ALL);
+    }
+    return 0;
+}
+
+static unsigned mute_in_flight(const struct netif *nif)
+{
+    (void)nif;
+    return mute.held.n;
+}
+
+static void asks_a_mute_link_again(void)
+{
+    static const struct netif_ops ops = {.rx = mute_rx,
+                                         .tx_room = mute_room,
+                                         .tx = mute_tx,
+                                         .kick = mute_kick,
+                                         .in_flight = mute_in_flight};
+    int fds[2];
+    CU_ASSERT_EQUAL_FATAL(pipe(fds), 0);
+    a = (struct side){0};
+    pool = zbuf_pool_create(&(struct zbuf_pool_config){.size = POOL, .no_huge = true});
+    loop = ev_loop_new(EVFLAG_AUTO);
+    mute = (struct mute){.nif = {.ops = &ops, .pool = pool, .fd = fds[0]}, .room_after = 4};
+    mute.nif.caps.mac[0] = 2;
+    a.nif = &mute.nif;
+    open_side(&a, 0);
+    start_loop(&a, false);
+    connect_a();
+    CU_ASSERT_TRUE(run(2.)); /* the stack's own timers come every second */
+    CU_ASSERT_TRUE(mute.sent >= 1);
+    CU_ASSERT_EQUAL(mute.held.n, 0);
+    netif_loop_stop(a.nl);
+    zest_fini(a.z);
+    free(a.mem);
+    ev_loop_destroy(loop);
+    CU_ASSERT_EQUAL(zbuf_pool_destroy(pool), 0);
+    close(fds[0]);
+    close(fds[1]);
+}
+
+static void bad_settings(void)
+{
+    struct netif_loop *nl = NULL;
+    const struct netif_loop_config none = {.loop = NULL};
+    CU_ASSERT_EQUAL(netif_loop_start(&none, &nl), -EINVAL);
+    CU_ASSERT_PTR_NULL(nl);
+    netif_loop_stop(NULL);
+}
+
+CHECK_MAIN("netif_loop", CHECK(carries_a_stream), CHECK(carries_a_stream_spinning),
+           CHECK(waits_for_room), CHECK(sends_what_others_write), CHECK(wake_sends_at_once),
+           CHECK(may_be_stopped_in_an_event), CHECK(an_idle_loop_sleeps), CHECK(the_link_goes),
+           CHECK(asks_a_mute_link_again), CHECK(bad_settings))

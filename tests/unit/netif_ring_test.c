@@ -1,0 +1,367 @@
+/* netif_ring_test.c - the AF_XDP link's accounts, against rings that the test plays the kernel on.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "check.h"
+#include "netif/xdp.h"
+
+#define RING 64u
+#define POOL (4u << 20)
+
+static struct xdp *x;
+static struct netif *nif;
+
+/* The kernel's end of a ring. */
+struct kernel_ring {
+    uint32_t producer, consumer, flags;
+    struct xdp_desc descs[RING]; /* or as many addresses */
+};
+static struct kernel_ring fill, comp, rx, tx;
+
+static const struct netif_ops no_ops;
+
+static void open_rings(size_t pool_size)
+{
+    memset(&fill, 0, sizeof fill);
+    comp = rx = tx = fill;
+    x = calloc(1, sizeof *x);
+    x->nif.ops = &no_ops;
+    x->nif.fd = -1;
+    x->nif.pool = zbuf_pool_create(&(struct zbuf_pool_config){.size = pool_size, .no_huge = true});
+    x->base = zbuf_pool_base(x->nif.pool);
+    x->region_size = zbuf_pool_size(x->nif.pool);
+    x->rx_ring = x->tx_ring = x->fill_target = x->fill_min = RING;
+    x->budget = zbuf_budget_create(x->nif.pool, "rx", RING * XDP_CHUNK, 0);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(x->budget);
+    x->lent = calloc(RING, sizeof *x->lent);
+    x->lent_free = calloc(RING, sizeof *x->lent_free);
+    x->in_flight = calloc(2 * RING, sizeof *x->in_flight);
+    for (uint32_t i = 0; i < RING; i++)
+        x->lent_free[x->n_lent_free++] = i;
+    x->fill = (struct xsk_ring_prod){.cached_cons = RING,
+                                     .mask = RING - 1,
+                                     .size = RING,
+                                     .producer = &fill.producer,
+                                     .consumer = &fill.consumer,
+                                     .ring = fill.descs,
+                                     .flags = &fill.flags};
+    x->tx = (struct xsk_ring_prod){.cached_cons = RING,
+                                   .mask = RING - 1,
+                                   .size = RING,
+                                   .producer = &tx.producer,
+                                   .consumer = &tx.consumer,
+                                   .ring = tx.descs,
+                                   .flags = &tx.flags};
+    x->rx = (struct xsk_ring_cons){.mask = RING - 1,
+                                   .size = RING,
+                                   .producer = &rx.producer,
+                                   .consumer = &rx.consumer,
+                                   .ring = rx.descs,
+                                   .flags = &rx.flags};
+    x->comp = (struct xsk_ring_cons){.mask = RING - 1,
+                                     .size = RING,
+                                     .producer = &comp.producer,
+                                     .consumer = &comp.consumer,
+                                     .ring = comp.descs,
+                                     .flags = &comp.flags};
+    nif = &x->nif;
+}
+
+static void close_rings(void)
+{
+    struct zbuf_pool *pool = x->nif.pool;
+    xdp_take_back(x);
+    CU_ASSERT_EQUAL(zbuf_budget_destroy(x->budget), 0);
+    CU_ASSERT_EQUAL(zbuf_pool_destroy(pool), 0);
+    free(x->lent);
+    free(x->lent_free);
+    free(x->in_flight);
+    free(x);
+}
+
+static uint64_t *addrs(struct kernel_ring *r)
+{
+    return (uint64_t *)(void *)r->descs;
+}
+
+/* The kernel takes a buffer from the fill ring, and puts a frame of len bytes into it. */
+static void kernel_receives(uint32_t len, uint32_t options)
+{
+    CU_ASSERT_NOT_EQUAL_FATAL(fill.producer, fill.consumer);
+    uint64_t addr = addrs(&fill)[fill.consumer++ % RING];
+    uint64_t offset = ZBUF_HEADER + XDP_HEADROOM;
+    memset(x->base + addr + offset, (int)len, len);
+    rx.descs[rx.producer++ % RING] = (struct xdp_desc){
+        .addr = addr | offset << XSK_UNALIGNED_BUF_OFFSET_SHIFT, .len = len, .options = options};
+}
+
+static void kernel_completes(uint64_t addr)
+{
+    addrs(&comp)[comp.producer++ % RING] = addr;
+}
+
+static struct zest_frame frame(uint32_t len)
+{
+    struct zbuf *zb = zbuf_alloc(x->nif.pool, len);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(zb);
+    return (struct zest_frame){.seg[0] = {zb->data, len}, .n = 1};
+}
+
+static void fills_the_ring_with_chunks(void)
+{
+    open_rings(POOL);
+    xdp_refill(x);
+    CU_ASSERT_EQUAL(fill.producer, RING);
+    for (uint32_t i = 0; i < RING; i++) {
+        const struct zbuf *zb = (const void *)(x->base + addrs(&fill)[i]);
+        CU_ASSERT_EQUAL(addrs(&fill)[i] % XDP_CHUNK, 0);
+        CU_ASSERT_TRUE(zb->size >= XDP_CHUNK);
+    }
+    xdp_refill(x);
+    CU_ASSERT_EQUAL(fill.producer, RING); /* full is full */
+    close_rings();
+}
+
+static void receives_and_replaces(void)
+{
+    open_rings(POOL);
+    struct zbuf *in[RING];
+    xdp_refill(x);
+    kernel_receives(60, 0);
+    kernel_receives(1514, 0);
+    kernel_receives(XDP_RX_ROOM, 0);
+    CU_ASSERT_EQUAL_FATAL(xdp_rx(nif, in, RING), 3);
+    const uint32_t lens[] = {60, 1514, XDP_RX_ROOM};
+    for (int i = 0; i < 3; i++) {
+        CU_ASSERT_EQUAL(in[i]->len, lens[i]);
+        CU_ASSERT_EQUAL(in[i]->data[lens[i] - 1], lens[i] & 255);
+        CU_ASSERT_EQUAL(zbuf_of(x->nif.pool, in[i]->data), in[i]); /* the header survived */
+    }
+    CU_ASSERT_EQUAL(fill.producer - fill.consumer, RING);
+    zbuf_free_bulk(in, 3);
+    CU_ASSERT_EQUAL(x->nif.stats.rx_bytes, 60 + 1514 + XDP_RX_ROOM);
+    close_rings();
+}
+
+/* More frames than the ring has places, a few at a time: every index wraps. */
+static void goes_round_for_ever(void)
+{
+    open_rings(POOL);
+    struct zbuf *in[RING];
+    xdp_refill(x);
+    for (uint32_t i = 0; i < 10 * RING; i++) {
+        uint32_t burst = 1 + i % 7;
+        for (uint32_t k = 0; k < burst; k++)
+            kernel_receives(60 + k, 0);
+        CU_ASSERT_EQUAL_FATAL(xdp_rx(nif, in, RING), burst);
+        /* Sent back from where they lie. */
+        for (uint32_t k = 0; k < burst; k++) {
+            CU_ASSERT_EQUAL(in[k]->len, 60 + k);
+            const struct zest_frame f = {.seg[0] = {in[k]->data, in[k]->len}, .n = 1};
+            xdp_tx(nif, &f, 1);
+        }
+        CU_ASSERT_EQUAL(xdp_kick(nif), 0);
+        for (; tx.consumer != tx.producer; tx.consumer++)
+            kernel_completes(tx.descs[tx.consumer % RING].addr);
+        CU_ASSERT_EQUAL(xdp_kick(nif), 0);
+        CU_ASSERT_EQUAL(xdp_in_flight(nif), 0);
+    }
+    close_rings();
+}
+
+static void a_frame_over_several_buffers_is_dropped(void)
+{
+    open_rings(POOL);
+    struct zbuf *in[8];
+    xdp_refill(x);
+    kernel_receives(3000, XDP_PKT_CONTD);
+    CU_ASSERT_EQUAL(xdp_rx(nif, in, 8), 0); /* its parts may come apart */
+    kernel_receives(3000, XDP_PKT_CONTD);
+    kernel_receives(100, 0);
+    kernel_receives(64, 0);
+    CU_ASSERT_EQUAL_FATAL(xdp_rx(nif, in, 8), 1);
+    CU_ASSERT_EQUAL(in[0]->len, 64);
+    xdp_count(nif);
+    CU_ASSERT_EQUAL(x->nif.stats.rx_dropped, 1);
+    CU_ASSERT_EQUAL(x->nif.stats.rx_frames, 1);
+    zbuf_free(in[0]);
+    close_rings();
+}
+
+/* The pool is empty: what the kernel has goes on being used; once there is memory, all is as
+ * before. */
+static void lives_through_an_empty_pool(void)
+{
+    open_rings(POOL);
+    static struct zbuf *hoard[POOL / ZBUF_SEG_MIN];
+    struct zbuf *in[RING];
+    xdp_refill(x);
+    unsigned n = 0, held = 0;
+    /* All that the budget's minimum leaves, and frames that nobody gives back. */
+    while ((hoard[n] = zbuf_alloc(x->nif.pool, 1)) != NULL)
+        n++;
+    while (fill.producer != fill.consumer && held < RING) {
+        kernel_receives(60, 0);
+        CU_ASSERT_EQUAL_FATAL(xdp_rx(nif, in + held, 1), 1);
+        held++;
+    }
+    CU_ASSERT_EQUAL(held, RING); /* every buffer was used before it stopped */
+    CU_ASSERT_EQUAL(fill.producer, fill.consumer);
+    CU_ASSERT_TRUE(x->short_of_memory);
+    CU_ASSERT_EQUAL(xdp_rx(nif, in, 0), 0); /* tries again, in vain */
+    CU_ASSERT_EQUAL(fill.producer, fill.consumer);
+    /* One frame let go is one buffer, whatever the hoarder holds. */
+    zbuf_free(in[--held]);
+    CU_ASSERT_EQUAL(xdp_rx(nif, in, 0), 0);
+    CU_ASSERT_EQUAL(fill.producer - fill.consumer, 1);
+    zbuf_free_bulk(in, held);
+    CU_ASSERT_EQUAL(xdp_rx(nif, in, 0), 0);
+    CU_ASSERT_EQUAL(fill.producer - fill.consumer, RING);
+    CU_ASSERT_FALSE(x->short_of_memory);
+    zbuf_free_bulk(hoard, n);
+    close_rings();
+}
+
+/* The kernel shows a frame a moment before it shows that it took the buffer. */
+static void fill_ring_that_looks_too_full(void)
+{
+    open_rings(POOL);
+    struct zbuf *in[4];
+    xdp_refill(x);
+    kernel_receives(60, 0);
+    fill.consumer--;
+    CU_ASSERT_EQUAL_FATAL(xdp_rx(nif, in, 4), 1);
+    CU_ASSERT_EQUAL(fill.producer, RING); /* no room, nothing lost */
+    fill.consumer++;
+    CU_ASSERT_EQUAL(xdp_rx(nif, in + 1, 3), 0);
+    CU_ASSERT_EQUAL(fill.producer, RING + 1);
+    zbuf_free(in[0]);
+    close_rings();
+}
+
+/* Begins short, and doubles when half of it has filled up before anybody came. */
+static void the_fill_ring_grows_with_the_load(void)
+{
+    open_rings(POOL);
+    struct zbuf *in[RING];
+    x->fill_target = x->fill_min = 16;
+    xdp_refill(x);
+    CU_ASSERT_EQUAL(fill.producer, 16);
+    for (int i = 0; i < 7; i++)
+        kernel_receives(60, 0);
+    CU_ASSERT_EQUAL_FATAL(xdp_rx(nif, in, RING), 7);
+    zbuf_free_bulk(in, 7);
+    CU_ASSERT_EQUAL(fill.producer - fill.consumer, 16);
+    for (int i = 0; i < 16; i++)
+        kernel_receives(60, 0);
+    CU_ASSERT_EQUAL_FATAL(xdp_rx(nif, in, RING), 16);
+    CU_ASSERT_EQUAL(fill.producer - fill.consumer, 32);
+    zbuf_free_bulk(in, 16);
+    for (int k = 0; k < 3; k++) { /* and no further than the ring is long */
+        while (fill.consumer != fill.producer)
+            kernel_receives(60, 0);
+        unsigned n = xdp_rx(nif, in, RING);
+        zbuf_free_bulk(in, n);
+    }
+    CU_ASSERT_EQUAL(fill.producer - fill.consumer, RING);
+    close_rings();
+}
+
+static void sends_what_it_is_given(void)
+{
+    open_rings(POOL);
+    struct zest_frame f = frame(100), h = frame(54);
+    f.seg[1] = f.seg[0];
+    f.seg[0] = h.seg[0];
+    f.n = 2;
+    struct zest_frame g = frame(200);
+    CU_ASSERT_EQUAL(xdp_tx_room(nif), RING);
+    xdp_tx(nif, &f, 1);
+    xdp_tx(nif, &g, 1);
+    CU_ASSERT_EQUAL(tx.producer, 0); /* only queued */
+    CU_ASSERT_EQUAL(xdp_tx_room(nif), RING - 3);
+    CU_ASSERT_EQUAL(xdp_kick(nif), 0);
+    CU_ASSERT_EQUAL(tx.producer, 3);
+    CU_ASSERT_EQUAL(tx.descs[0].len, 54);
+    CU_ASSERT_EQUAL(tx.descs[0].options, XDP_PKT_CONTD);
+    CU_ASSERT_EQUAL(tx.descs[1].len, 100);
+    CU_ASSERT_EQUAL(tx.descs[1].options, 0);
+    CU_ASSERT_EQUAL(x->base + tx.descs[2].addr, g.seg[0].addr);
+    CU_ASSERT_EQUAL(tx.descs[2].options, 0);
+    CU_ASSERT_EQUAL(x->nif.stats.tx_frames, 2);
+    CU_ASSERT_EQUAL(x->nif.stats.tx_bytes, 354);
+    close_rings(); /* none was completed: taken back */
+}
+
+/* In any order, one never: room is counted by what the kernel holds. */
+static void completions_in_any_order(void)
+{
+    open_rings(POOL);
+    struct zest_frame stuck = frame(60);
+    xdp_tx(nif, &stuck, 1);
+    xdp_kick(nif);
+    tx.consumer++;
+    for (int lap = 0; lap < 50; lap++) {
+        uint64_t a[5];
+        for (int i = 0; i < 5; i++) {
+            struct zest_frame f = frame(60);
+            xdp_tx(nif, &f, 1);
+        }
+        xdp_kick(nif);
+        for (int i = 0; i < 5; i++)
+            a[i] = tx.descs[tx.consumer++ % RING].addr;
+        CU_ASSERT_EQUAL(xdp_tx_room(nif), RING - 6);
+        const int order[] = {3, 1, 4, 0, 2};
+        for (int i = 0; i < 5; i++)
+            kernel_completes(a[order[i]]);
+        xdp_kick(nif);
+        CU_ASSERT_EQUAL(xdp_in_flight(nif), 1);
+        CU_ASSERT_EQUAL(xdp_tx_room(nif), RING - 1);
+    }
+    close_rings();
+}
+
+/* One segment in several frames at a time: each completion drops one reference. */
+static void one_segment_in_many_frames(void)
+{
+    open_rings(POOL);
+    struct zbuf *zb = zbuf_alloc(x->nif.pool, 1000);
+    for (int i = 0; i < 3; i++) {
+        zbuf_ref(zb);
+        const struct zest_frame f = {.seg[0] = {zb->data + 10, 100}, .n = 1}; /* the same address */
+        xdp_tx(nif, &f, 1);
+    }
+    xdp_kick(nif);
+    for (uint32_t left = 3; left > 0; left--) {
+        CU_ASSERT_EQUAL(zbuf_refcount(zb), 1 + left);
+        kernel_completes(tx.descs[tx.consumer++ % RING].addr);
+        xdp_kick(nif);
+    }
+    CU_ASSERT_EQUAL(zbuf_refcount(zb), 1);
+    zbuf_free(zb);
+    close_rings();
+}
+
+static void no_room_left(void)
+{
+    open_rings(POOL);
+    for (uint32_t i = 0; i < RING; i++) {
+        struct zest_frame f = frame(60);
+        xdp_tx(nif, &f, 1);
+    }
+    CU_ASSERT_EQUAL(xdp_tx_room(nif), 0);
+    xdp_kick(nif);
+    tx.consumer = tx.producer; /* the ring is empty again, but nothing has come back */
+    CU_ASSERT_EQUAL(xdp_tx_room(nif), 0);
+    kernel_completes(tx.descs[5].addr);
+    xdp_kick(nif);
+    CU_ASSERT_EQUAL(xdp_tx_room(nif), 1);
+    close_rings();
+}
+
+CHECK_MAIN("netif_ring", CHECK(fills_the_ring_with_chunks), CHECK(receives_and_replaces),
+           CHECK(goes_round_for_ever), CHECK(a_frame_over_several_buffers_is_dropped),
+           CHECK(lives_through_an_empty_pool), CHECK(fill_ring_that_looks_too_full),
+           CHECK(the_fill_ring_grows_with_the_load), CHECK(sends_what_it_is_given),
+           CHECK(completions_in_any_order), CHECK(one_segment_in_many_frames), CHECK(no_room_left))
