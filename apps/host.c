@@ -184,12 +184,15 @@ int host_open_pair(struct host h[2], const struct host_options *o, struct ev_loo
 
 int host_start(struct host *h, host_event_fn *on_event, void *ctx)
 {
-    struct netif_loop_config cfg = {.loop = h->loop,
-                                    .nif = h->nif,
-                                    .z = h->z,
-                                    .spin = h->opt->spin,
-                                    .on_event = on_event,
-                                    .ctx = ctx};
+    struct netif_loop_config cfg = {
+        .loop = h->loop,
+        .nif = h->nif,
+        .z = h->z,
+        .spin = h->opt->spin,
+        /* On a link in memory the peer can only go on when we return. */
+        .linger_us = netif_fd(h->nif) < 0 ? 1 : 0,
+        .on_event = on_event,
+        .ctx = ctx};
     int rc = netif_loop_start(&cfg, &h->nl);
     if (rc < 0)
         say("the event loop did not start: %s", strerror(-rc));
