@@ -48,6 +48,10 @@ FUZZ_BIN  := $(patsubst tests/%.c,$(BUILD)/%,$(FUZZ_SRC))
 EX_BIN    := $(patsubst %.c,$(BUILD)/%,$(EX_SRC))
 BPF_OBJ   := $(patsubst %.c,$(BUILD)/%.o,$(BPF_SRC))
 
+# Each step is one short line; make V=1 shows the commands.
+Q := $(if $(V),,@)
+say = $(if $(findstring s,$(firstword -$(MAKEFLAGS))),@:,@printf '  %-5s %s\n' $(1) $(2))
+
 .PHONY: all help setup demo check fuzz sim bench deps lint format clean unit-bins tests fuzzers fuzz-bins where where-fuzz
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -92,13 +96,15 @@ clean: ## remove what was built
 
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) -c $< -o $@
+	$(call say,CC,$<)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -c $< -o $@
 
 # The XDP program: compiled for the kernel's machine, then embedded in libnetif.
 BPF_INC := $(shell $(CC) -print-multiarch 2>/dev/null)
 $(BUILD)/netif/%.bpf.o: netif/%.bpf.c
 	@mkdir -p $(@D)
-	$(CLANG) -O2 -g -target bpf -Wall -Werror -MMD -MP -I. $(if $(BPF_INC),-I/usr/include/$(BPF_INC)) -c $< -o $@
+	$(call say,BPF,$<)
+	$(Q)$(CLANG) -O2 -g -target bpf -Wall -Werror -MMD -MP -I. $(if $(BPF_INC),-I/usr/include/$(BPF_INC)) -c $< -o $@
 
 $(BUILD)/netif/xdp_blob.o: CPPFLAGS += -DXDP_KERN_OBJECT='"$(BUILD)/netif/xdp_kern.bpf.o"'
 $(BUILD)/netif/xdp_blob.o: $(BUILD)/netif/xdp_kern.bpf.o
@@ -109,44 +115,55 @@ $(BUILD)/libnetif.a: $(call obj,$(NETIF_SRC))
 $(BUILD)/libtests.a: $(call obj,$(call src,tests/lib))
 $(BUILD)/lib%.a:
 	@rm -f $@
-	ar rcs $@ $^
+	$(call say,AR,$@)
+	$(Q)ar rcs $@ $^
 # What is installed: the three rooms in one archive.
 $(BUILD)/libzest.a: $(call obj,$(ZBUF_SRC) $(STACK_SRC) $(NETIF_SRC))
 
 $(BUILD)/zest: $(call obj,$(APPS_SRC)) $(LIBS)
-	$(CC) $(LDFLAGS) $^ $(LDLIBS) -o $@
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS) $^ $(LDLIBS) -o $@
 # The program's modules, for their unit tests.
 $(BUILD)/libapps.a: $(call obj,$(filter-out apps/main.c,$(APPS_SRC)))
 $(BUILD)/unit/apps_%: $(BUILD)/tests/unit/apps_%.o $(BUILD)/libapps.a $(LIBS)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) $^ -lcunit $(LDLIBS) -o $@
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS) $^ -lcunit $(LDLIBS) -o $@
 $(BUILD)/unit/%: $(BUILD)/tests/unit/%.o $(TESTLIB) $(LIBS)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) $^ -lcunit $(LDLIBS) -o $@
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS) $^ -lcunit $(LDLIBS) -o $@
 $(BUILD)/bench/%: $(BUILD)/bench/%.o $(LIBS)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) $^ $(LDLIBS) -o $@
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS) $^ $(LDLIBS) -o $@
 $(BUILD)/system/%: $(BUILD)/tests/system/%.o $(LIBS)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) $^ $(LDLIBS) -o $@
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS) $^ $(LDLIBS) -o $@
 $(BUILD)/sim/%: $(BUILD)/tests/sim/%.o $(TESTLIB) $(LIBS)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) $^ -lcunit $(LDLIBS) -o $@
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS) $^ -lcunit $(LDLIBS) -o $@
 # The simulator is one program of many files; every allocation of the stack goes through it.
 SIM_WRAP  := -Wl,--wrap=zbuf_alloc,--wrap=zbuf_alloc_from,--wrap=zbuf_charge
 $(BUILD)/sim/sim_test: $(call obj,$(call src,tests/sim)) $(TESTLIB) $(LIBS)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) $(SIM_WRAP) $^ $(LDLIBS) -o $@
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS) $(SIM_WRAP) $^ $(LDLIBS) -o $@
 $(BUILD)/script/%: $(BUILD)/tests/script/%.o $(TESTLIB) $(LIBS)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) $^ -lcunit $(LDLIBS) -o $@
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS) $^ -lcunit $(LDLIBS) -o $@
 $(BUILD)/fuzz/%: $(BUILD)/tests/fuzz/%.o $(TESTLIB) $(LIBS)
 	@mkdir -p $(@D)
-	$(CC) -fsanitize=fuzzer $(LDFLAGS) $^ $(LDLIBS) -o $@
+	$(call say,LINK,$@)
+	$(Q)$(CC) -fsanitize=fuzzer $(LDFLAGS) $^ $(LDLIBS) -o $@
 # Examples are linked as a user's program would be, with the one archive.
 $(BUILD)/examples/%: $(BUILD)/examples/%.o $(BUILD)/libzest.a
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) $^ $(LDLIBS) -o $@
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS) $^ $(LDLIBS) -o $@
 
 unit-bins: $(UNIT_BIN)
 tests: $(BUILD)/zest $(LIBS) $(UNIT_BIN) $(SIM_BIN) $(SCRIPT_BIN) $(SYS_BIN) $(EX_BIN)
