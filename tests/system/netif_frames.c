@@ -8,7 +8,7 @@
  *   netif_frames hold    LINK        opens the link and waits to be told to stop
  *
  * LINK is xdp:IFNAME:OUR_IP[:generic|native|zero-copy|gather|pool=MiB] or
- * tap:IFNAME:OUR_IP[:HOST_CIDR]. Before it ends, it closes the link and destroys the pool: a
+ * tap:IFNAME:OUR_IP[:HOST_CIDR|mtu=N]. Before it ends, it closes the link and destroys the pool: a
  * segment that did not come home fails. */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -68,6 +68,8 @@ static void open_link(char *text)
             xc.gather = true;
         else if (strncmp(opt, "pool=", 5) == 0)
             pool_mib = strtoul(opt + 5, NULL, 10);
+        else if (strncmp(opt, "mtu=", 4) == 0)
+            tc.mtu = (uint16_t)strtoul(opt + 4, NULL, 10);
         else
             tc.host_cidr = opt;
     }
