@@ -1,8 +1,8 @@
 /* stack.c - a stack as a whole: laying it out in the caller's memory, and its four verbs.
  *
- * zest_input() carries each frame up through the layers; nothing is sent there: replies go to the
+ * Input carries each frame up through the layers; nothing is sent there: replies go to the
  * control queue, and connections that may have something to say go on TCP's ready list.
- * zest_output() empties the queue, then lets the ready connections take turns. zest_deadline() is
+ * Output empties the queue, then lets the ready connections take turns. zest_deadline() is
  * "now" while either has something, else the earliest timer. */
 #include "stack.h"
 
@@ -74,7 +74,7 @@ static int complete_config(struct zest_config *out, const struct zest_config *cf
         out->ctrl_reserve = 2u << 20;
     if (out->mtu < 576 || out->max_conns > 1u << 24 || out->max_listeners > 1u << 16 ||
         out->max_pbufs < out->max_conns || out->snd_buf > 1u << 30 || out->rcv_buf > 1u << 30 ||
-        out->rx_hold_max < 64u * 1024u)
+        out->rx_hold_max < 64u * 1024u || (cfg->record_mem && cfg->record_size < ZEST_RECORD_MIN))
         return -EINVAL;
     return 0;
 }
@@ -122,6 +122,7 @@ int zest_init(void *mem, const struct zest_config *cfg, struct zest **out)
     }
     arp_init(z);
     icmp_init(z);
+    record_init(z);
     *out = z;
     return 0;
 }
@@ -135,7 +136,7 @@ void zest_fini(struct zest *z)
     destroy_budgets(z);
 }
 
-void zest_input(struct zest *z, uint64_t now_ns, struct zbuf **frames, unsigned n)
+void stack_input(struct zest *z, uint64_t now_ns, struct zbuf **frames, unsigned n)
 {
     assert(now_ns >= z->now_ns);
     z->now_ns = now_ns;
@@ -168,7 +169,7 @@ static unsigned ctrlq_drain(struct zest *z, struct zest_frame *out, unsigned max
     return n;
 }
 
-unsigned zest_output(struct zest *z, uint64_t now_ns, struct zest_frame *out, unsigned max)
+unsigned stack_output(struct zest *z, uint64_t now_ns, struct zest_frame *out, unsigned max)
 {
     assert(now_ns >= z->now_ns);
     z->now_ns = now_ns;
@@ -186,11 +187,6 @@ uint64_t zest_deadline(const struct zest *z)
     if (z->ctrlq.head != z->ctrlq.tail)
         return 0;
     return min_u64(tcp_deadline(z), arp_deadline(z));
-}
-
-unsigned zest_events(struct zest *z, struct zest_event *ev, unsigned max)
-{
-    return tcp_events(z, ev, max);
 }
 
 void zest_stats(const struct zest *z, struct zest_stats *out)
@@ -213,7 +209,7 @@ void ctrlq_push(struct zest *z, struct zbuf *zb)
 
 struct zbuf *ctrl_alloc(struct zest *z, uint32_t bytes)
 {
-    struct zbuf *zb = zbuf_alloc_from(z->ctrl, bytes);
+    struct zbuf *zb = stack_alloc(z, z->ctrl, bytes);
 
     if (!zb)
         z->stats.drop_ctrl_queue++;

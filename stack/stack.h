@@ -113,6 +113,7 @@ struct ctrlq {
 
 #include "arp.h"
 #include "icmp.h"
+#include "record.h"
 #include "tcp.h"
 
 struct zest {
@@ -128,7 +129,28 @@ struct zest {
     struct arp arp;
     struct icmp icmp;
     struct tcp tcp;
+    struct record *rec; /* NULL: nothing is recorded (any more) */
+    struct record record;
 };
+
+/* zest_input() and zest_output(), for api.c. */
+void stack_input(struct zest *z, uint64_t now_ns, struct zbuf **frames, unsigned n);
+unsigned stack_output(struct zest *z, uint64_t now_ns, struct zest_frame *out, unsigned max);
+
+/* What the pool answers is an input, too. All that the stack asks of it goes through these three,
+ * or through record_ask(). */
+static inline struct zbuf *stack_alloc(struct zest *z, struct zbuf_budget *budget, size_t bytes)
+{
+    return z->rec ? record_alloc(z->rec, budget, bytes) : zbuf_alloc_from(budget, bytes);
+}
+static inline bool stack_charge(struct zest *z, struct zbuf *zb, struct zbuf_budget *to)
+{
+    return z->rec ? record_charge(z->rec, zb, to) : zbuf_charge(zb, to) == 0;
+}
+static inline bool stack_claim_headroom(struct zest *z, struct zbuf *zb)
+{
+    return z->rec ? record_claim(z->rec, zb) : zbuf_headroom_claim(zb);
+}
 
 /* Queues a complete frame (zb->data, zb->len, from the Ethernet header on). Takes it over. */
 void ctrlq_push(struct zest *z, struct zbuf *zb);

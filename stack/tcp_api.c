@@ -1,5 +1,6 @@
-/* tcp_api.c - what applications call. Nothing is sent from here: a call changes the connection, and
- * tcp_next() decides what follows from it. Every call that fails leaves everything as it was. */
+/* tcp_api.c - what applications call (by way of api.c). Nothing is sent from here: a call changes
+ * the connection, and tcp_next() decides what follows from it. Every call that fails leaves
+ * everything as it was. */
 #include "ipv4.h"
 #include "tcp_conn.h"
 
@@ -35,7 +36,7 @@ static int why_not(const struct tcp_conn *c)
 
 /* ---- opening */
 
-int zest_listen(struct zest *z, const struct zest_addr *local, unsigned backlog, zest_handle *out)
+int tcp_listen(struct zest *z, const struct zest_addr *local, unsigned backlog, zest_handle *out)
 {
     if (!local || !out || local->port == 0)
         return -EINVAL;
@@ -71,7 +72,7 @@ int zest_listen(struct zest *z, const struct zest_addr *local, unsigned backlog,
     return 0;
 }
 
-int zest_accept(struct zest *z, zest_handle listener, zest_handle *out, struct zest_addr *peer)
+int tcp_accept(struct zest *z, zest_handle listener, zest_handle *out, struct zest_addr *peer)
 {
     struct tcp_listener *l = tcp_listener_of(z, listener);
 
@@ -101,8 +102,8 @@ int zest_accept(struct zest *z, zest_handle listener, zest_handle *out, struct z
     return 0;
 }
 
-int zest_connect(struct zest *z, const struct zest_addr *remote, const struct zest_addr *local,
-                 zest_handle *out)
+int tcp_connect(struct zest *z, const struct zest_addr *remote, const struct zest_addr *local,
+                zest_handle *out)
 {
     if (!remote || !out || remote->port == 0)
         return -EINVAL;
@@ -157,7 +158,7 @@ static int check_writable(const struct tcp_conn *c)
     }
 }
 
-ssize_t zest_write(struct zest *z, zest_handle conn, const void *addr, size_t len)
+ssize_t tcp_write(struct zest *z, zest_handle conn, const void *addr, size_t len)
 {
     struct tcp_conn *c = tcp_conn_of(z, conn);
 
@@ -182,7 +183,7 @@ ssize_t zest_write(struct zest *z, zest_handle conn, const void *addr, size_t le
     return n ? (ssize_t)n : -EAGAIN;
 }
 
-ssize_t zest_write_copy(struct zest *z, zest_handle conn, const void *addr, size_t len)
+ssize_t tcp_write_copy(struct zest *z, zest_handle conn, const void *addr, size_t len)
 {
     struct tcp_conn *c = tcp_conn_of(z, conn);
     size_t done = 0;
@@ -197,7 +198,7 @@ ssize_t zest_write_copy(struct zest *z, zest_handle conn, const void *addr, size
     while (done < len) {
         /* One full segment each, so that it leaves in place. */
         uint32_t n = (uint32_t)min_u64(min_u64(len - done, sendq_room(z, c)), c->mss);
-        struct zbuf *zb = n ? zbuf_alloc(z->pool, n) : NULL;
+        struct zbuf *zb = n ? stack_alloc(z, zbuf_budget_app(z->pool), n) : NULL;
         if (!zb) {
             if (n && done == 0)
                 return -ENOBUFS;
@@ -214,7 +215,7 @@ ssize_t zest_write_copy(struct zest *z, zest_handle conn, const void *addr, size
     return done || !len ? (ssize_t)done : -EAGAIN;
 }
 
-int zest_read(struct zest *z, zest_handle conn, struct zest_view *views, unsigned max)
+int tcp_read(struct zest *z, zest_handle conn, struct zest_view *views, unsigned max)
 {
     struct tcp_conn *c = tcp_conn_of(z, conn);
     unsigned n = 0;
@@ -243,7 +244,7 @@ int zest_read(struct zest *z, zest_handle conn, struct zest_view *views, unsigne
     return -EAGAIN;
 }
 
-int zest_release(struct zest *z, zest_handle conn, const struct zest_view *views, unsigned n)
+int tcp_release(struct zest *z, zest_handle conn, const struct zest_view *views, unsigned n)
 {
     struct tcp_conn *c = tcp_conn_of(z, conn);
 
@@ -266,7 +267,7 @@ int zest_release(struct zest *z, zest_handle conn, const struct zest_view *views
 
 /* ---- closing */
 
-int zest_shutdown(struct zest *z, zest_handle conn)
+int tcp_shutdown(struct zest *z, zest_handle conn)
 {
     struct tcp_conn *c = tcp_conn_of(z, conn);
 
@@ -316,7 +317,7 @@ static int close_listener(struct zest *z, struct tcp_listener *l)
     return 0;
 }
 
-int zest_close(struct zest *z, zest_handle handle)
+int tcp_close(struct zest *z, zest_handle handle)
 {
     struct tcp_listener *l = tcp_listener_of(z, handle);
     struct tcp_conn *c = tcp_conn_of(z, handle);
@@ -326,13 +327,13 @@ int zest_close(struct zest *z, zest_handle handle)
     if (!c)
         return -EBADF;
     if (c->state == ZEST_SYN_SENT || c->rcv_queued || c->reass_segs)
-        return zest_abort(z, handle); /* RFC 1122 4.2.2.13: bytes are lost, so the peer is told */
-    (void)zest_shutdown(z, handle);
+        return tcp_abort(z, handle); /* RFC 1122 4.2.2.13: bytes are lost, so the peer is told */
+    (void)tcp_shutdown(z, handle);
     tcp_conn_detach(z, c);
     return 0;
 }
 
-int zest_abort(struct zest *z, zest_handle conn)
+int tcp_abort(struct zest *z, zest_handle conn)
 {
     struct tcp_conn *c = tcp_conn_of(z, conn);
 
@@ -348,7 +349,7 @@ int zest_abort(struct zest *z, zest_handle conn)
 
 /* ---- settings and facts */
 
-int zest_set_user(struct zest *z, zest_handle handle, void *user)
+int tcp_set_user(struct zest *z, zest_handle handle, void *user)
 {
     struct tcp_listener *l = tcp_listener_of(z, handle);
     struct tcp_conn *c = tcp_conn_of(z, handle);
@@ -362,7 +363,7 @@ int zest_set_user(struct zest *z, zest_handle handle, void *user)
 /* The options that a listener hands on are fields of the same name in both. */
 #define SET(field, v) (l ? (l->field = (v)) : (c->field = (v)))
 
-int zest_set_option(struct zest *z, zest_handle handle, enum zest_option opt, uint32_t value)
+int tcp_set_option(struct zest *z, zest_handle handle, enum zest_option opt, uint32_t value)
 {
     struct tcp_listener *l = tcp_listener_of(z, handle);
     struct tcp_conn *c = tcp_conn_of(z, handle);

@@ -225,6 +225,21 @@ struct tcp_listener {
     uint32_t snd_buf, rcv_buf, keep_idle_s, keep_intvl_s, keep_cnt, user_timeout_ms;
 };
 
+/* tcp_api.c: the public calls of the same names */
+int tcp_listen(struct zest *z, const struct zest_addr *local, unsigned backlog, zest_handle *out);
+int tcp_accept(struct zest *z, zest_handle listener, zest_handle *out, struct zest_addr *peer);
+int tcp_connect(struct zest *z, const struct zest_addr *remote, const struct zest_addr *local,
+                zest_handle *out);
+ssize_t tcp_write(struct zest *z, zest_handle conn, const void *addr, size_t len);
+ssize_t tcp_write_copy(struct zest *z, zest_handle conn, const void *addr, size_t len);
+int tcp_read(struct zest *z, zest_handle conn, struct zest_view *views, unsigned max);
+int tcp_release(struct zest *z, zest_handle conn, const struct zest_view *views, unsigned n);
+int tcp_shutdown(struct zest *z, zest_handle conn);
+int tcp_close(struct zest *z, zest_handle handle);
+int tcp_abort(struct zest *z, zest_handle conn);
+int tcp_set_user(struct zest *z, zest_handle handle, void *user);
+int tcp_set_option(struct zest *z, zest_handle handle, enum zest_option opt, uint32_t value);
+
 /* tcp_state.c: life and death */
 struct tcp_conn *tcp_conn_of(const struct zest *z,
                              zest_handle h); /* NULL if h is stale or not a connection's */
@@ -284,6 +299,7 @@ void recvq_free(struct zest *z, struct tcp_conn *c);
 uint32_t recvq_window(const struct zest *z, const struct tcp_conn *c);
 bool recvq_update_due(const struct zest *z, const struct tcp_conn *c);
 uint32_t recvq_held_limit(const struct zest *z);
+bool recvq_is_over(const struct zest *z, bool limit_reached);
 
 /* tcp_frame.c: a segment becomes a frame, where possible without a copy */
 struct tcp_payload {

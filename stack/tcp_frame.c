@@ -78,7 +78,7 @@ static int in_place(struct zest *z, const struct tcp_payload *pl, struct zest_fr
 static int gathered(struct zest *z, const struct tcp_payload *pl, struct zest_frame *f,
                     uint8_t **payload, uint64_t *sum)
 {
-    struct zbuf *head = zbuf_alloc_from(z->ctrl, 0);
+    struct zbuf *head = stack_alloc(z, z->ctrl, 0);
     uint32_t off = pl->off, done = 0;
 
     if (!head)
@@ -105,7 +105,7 @@ static int gathered(struct zest *z, const struct tcp_payload *pl, struct zest_fr
 static int linearised(struct zest *z, const struct tcp_payload *pl, struct zest_frame *f,
                       uint8_t **payload, uint64_t *sum)
 {
-    struct zbuf *zb = zbuf_alloc_from(z->tx, pl->len);
+    struct zbuf *zb = stack_alloc(z, z->tx, pl->len);
     uint32_t off = pl->off, done = 0;
 
     if (!zb)
@@ -133,7 +133,7 @@ static int linearised(struct zest *z, const struct tcp_payload *pl, struct zest_
 int tcp_frame_data(struct zest *z, const struct tcp_payload *pl, uint32_t hdr_len,
                    struct zest_frame *f, uint8_t **payload, uint64_t *sum)
 {
-    if (fits_headroom(pl, hdr_len) && pl->pb->len >= pl->len && zbuf_headroom_claim(pl->pb->zb))
+    if (fits_headroom(pl, hdr_len) && pl->pb->len >= pl->len && stack_claim_headroom(z, pl->pb->zb))
         return in_place(z, pl, f, payload, sum);
     if (z->cfg.gather == ZEST_GATHER_ALWAYS)
         return gathered(z, pl, f, payload, sum);

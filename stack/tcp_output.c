@@ -195,8 +195,10 @@ static int build(struct zest *z, struct tcp_conn *c, uint32_t seq, uint8_t *flag
             z->stats.tx_no_memory++;
             return -ENOBUFS;
         }
+        if (z->rec && !z->cfg.tx_csum_offload)
+            sum = record_sum(z->rec, sum);
     } else {
-        struct zbuf *zb = zbuf_alloc_from(z->ctrl, 0);
+        struct zbuf *zb = stack_alloc(z, z->ctrl, 0);
         if (!zb) {
             z->stats.tx_no_memory++;
             return -ENOBUFS;

@@ -19,10 +19,17 @@ uint32_t recvq_held_limit(const struct zest *z)
     return (uint32_t)min_u64(max_u64(left / 2, TCP_HELD_MIN), 1u << 30);
 }
 
+/* What is held just now depends on when links and readers give back: for a recording it is an
+ * answer of the pool's like any other. */
+bool recvq_is_over(const struct zest *z, bool limit_reached)
+{
+    return z->rec ? record_ask(z->rec, limit_reached, NULL) : limit_reached;
+}
+
 /* The memory of pk's frame passes to c. */
 static bool take(struct zest *z, struct tcp_conn *c, struct pkt *pk, uint32_t limit)
 {
-    if (c->held + pk->zb->size > limit || zbuf_charge(pk->zb, z->tcp.rcv) < 0)
+    if (recvq_is_over(z, c->held + pk->zb->size > limit) || !stack_charge(z, pk->zb, z->tcp.rcv))
         return false;
     c->held += pk->zb->size;
     return true;
@@ -72,14 +79,19 @@ static void drop_last_reass(struct tcp_conn *c)
     c->reass_segs--;
 }
 
+static bool is_shared(const struct zest *z, const struct zbuf *zb)
+{
+    bool shared = zbuf_refcount(zb) != 1;
+    return z->rec ? record_ask(z->rec, shared, NULL) : shared;
+}
+
 /* A small segment behind the last one in the queue, if that has room and nobody else looks at it.
  */
 static bool join(struct zest *z, struct tcp_conn *c, const struct pkt *pk, uint32_t len)
 {
     struct zbuf *tail = c->rq_tail;
 
-    if (len > TCP_COPYBREAK || !tail || zbuf_refcount(tail) != 1 ||
-        zbuf_room(tail) < tail->len + len)
+    if (len > TCP_COPYBREAK || !tail || zbuf_room(tail) < tail->len + len || is_shared(z, tail))
         return false;
     memcpy(tail->data + tail->len, pk->p, len);
     tail->len += len;
@@ -216,6 +228,8 @@ static uint32_t free_window(const struct zest *z, const struct tcp_conn *c)
     uint32_t limit = recvq_held_limit(z);
     uint32_t by_memory = limit > c->held ? (limit - c->held) / 3 : 0;
 
+    if (z->rec && !record_ask(z->rec, by_memory < by_buffer, &by_memory))
+        return by_buffer;
     return min_u32(by_buffer, by_memory);
 }
 

@@ -23,7 +23,7 @@ uint32_t sendq_room(const struct zest *z, const struct tcp_conn *c)
 {
     uint32_t queued = c->snd_end - c->snd_una;
 
-    if (c->sq_head && (!pbuf_may_take(z, c) || c->held > recvq_held_limit(z)))
+    if (c->sq_head && (!pbuf_may_take(z, c) || recvq_is_over(z, c->held > recvq_held_limit(z))))
         return 0; /* an ACK will make room */
     return queued < c->snd_buf ? c->snd_buf - queued : 0;
 }

@@ -83,7 +83,9 @@ struct zest_config {
                         the pool. One connection may hold an eighth of it at least rcv_buf. */
     uint64_t ctrl_reserve; /* bytes set aside for headers, ACK, ARP, RST; 0 = 2 MiB */
     uint8_t secret[16]; /* for ISNs, ports and hash tables; random, and different for each stack */
-    uint64_t reserved[8];
+    void *record_mem; /* NULL, or memory for a recording of what goes in; see zest_record.h */
+    uint64_t record_size; /* of it; at least ZEST_RECORD_MIN */
+    uint64_t reserved[6];
 };
 
 /* Bytes that zest_init() needs for cfg; 0 if cfg is invalid. */

@@ -1,0 +1,314 @@
+/* record.c - writing a recording, and the questions that both sides of it ask. See record.h. */
+#include "record.h"
+
+#include "cksum.h"
+#include "eth.h"
+#include "stack.h"
+
+#define TAIL 16u /* kept free for the last word, REC_FULL */
+
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "recordings are little-endian");
+
+/* ---- writing */
+
+static void give_up(struct record *r)
+{
+    r->full = true;
+    r->used = r->entry;
+    r->buf[r->used++] = REC_FULL;
+}
+
+void record_put(struct record *r, const void *p, size_t n)
+{
+    if (r->full)
+        return;
+    if (n > r->size - TAIL - r->used) {
+        give_up(r);
+        return;
+    }
+    memcpy(r->buf + r->used, p, n);
+    r->used += n;
+}
+
+void record_u32(struct record *r, uint32_t v)
+{
+    record_put(r, &v, sizeof v);
+}
+
+void record_u64(struct record *r, uint64_t v)
+{
+    record_put(r, &v, sizeof v);
+}
+
+void record_begin(struct record *r, enum record_op op)
+{
+    r->entry = r->used;
+    r->questions = 0;
+    record_put(r, &(uint8_t){(uint8_t)op}, 1);
+}
+
+/* A NULL one is a length of 0. */
+void record_addr(struct record *r, const struct zest_addr *a)
+{
+    uint8_t text[19] = {0};
+
+    if (a) {
+        text[0] = 1;
+        memcpy(text + 1, a->ip, 16);
+        memcpy(text + 17, &a->port, 2);
+    }
+    record_put(r, text, sizeof text);
+}
+
+static struct record_place place_of(const struct zest *z, const struct zbuf *zb, const uint8_t *p)
+{
+    return (struct record_place){
+        .unit = (uint32_t)((size_t)((const uint8_t *)zb - zbuf_pool_base(z->pool)) / RECORD_UNIT),
+        .generation = zb->generation,
+        .off = (uint32_t)(p - (const uint8_t *)zb),
+        .data_off = (uint32_t)(zb->data - (const uint8_t *)zb),
+        .cls = zb->cls,
+    };
+}
+
+void record_place(struct record *r, const struct zest *z, const void *addr)
+{
+    const struct zbuf *zb = zbuf_of(z->pool, addr);
+    struct record_place place = {.unit = RECORD_NOWHERE};
+
+    if (zb)
+        place = place_of(z, zb, addr);
+    record_put(r, &place, sizeof place);
+}
+
+uint32_t record_header_len(const uint8_t *p, uint32_t len)
+{
+    if (len < ETH_HLEN + 40 || be16_get(p + 12) != 0x0800 || p[14] >> 4 != 4 || p[23] != 6 ||
+        (be16_get(p + 20) & 0x3fff) != 0)
+        return len;
+    uint32_t ip_len = (p[14] & 15u) * 4;
+    if (ip_len < 20 || ETH_HLEN + ip_len + 20 > len)
+        return len;
+    uint32_t tcp_len = (uint32_t)(p[ETH_HLEN + ip_len + 12] >> 4) * 4;
+    return tcp_len < 20 || ETH_HLEN + ip_len + tcp_len > len ? len : ETH_HLEN + ip_len + tcp_len;
+}
+
+void record_frame_in(struct record *r, const struct zest *z, const struct zbuf *zb)
+{
+    struct record_place place = place_of(z, zb, zb->data);
+    uint32_t kept = record_header_len(zb->data, zb->len);
+
+    record_put(r, &place, sizeof place);
+    record_u32(r, zb->len);
+    record_u32(r, kept);
+    record_put(r, zb->data, kept);
+}
+
+void record_end(struct record *r, int64_t result)
+{
+    uint8_t end[17] = {REC_END};
+
+    record_hash_u64(r, (uint64_t)result);
+    memcpy(end + 1, &result, 8);
+    memcpy(end + 9, &r->hash, 8);
+    record_put(r, end, sizeof end);
+}
+
+/* ---- the hash: 128-bit products folded, 16 bytes at a time */
+
+static uint64_t mix(uint64_t a, uint64_t b)
+{
+    __uint128_t m = (__uint128_t)(a ^ 0x9e3779b97f4a7c15u) * (b ^ 0xc2b2ae3d27d4eb4fu);
+    return (uint64_t)m ^ (uint64_t)(m >> 64);
+}
+
+static uint64_t hash_bytes(uint64_t h, const uint8_t *p, size_t n)
+{
+    uint64_t w[2];
+    size_t left = n;
+
+    for (; left >= 16; p += 16, left -= 16) {
+        memcpy(w, p, 16);
+        h = mix(h ^ w[0], w[1]);
+    }
+    w[0] = w[1] = 0;
+    memcpy(w, p, left);
+    return mix(mix(h ^ w[0], w[1]), n);
+}
+
+void record_hash_u64(struct record *r, uint64_t v)
+{
+    r->hash = mix(r->hash, v);
+}
+
+void record_hash_frames(struct record *r, const struct zest_frame *f, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++, f++) {
+        uint64_t shape = (uint64_t)f->n << 48 | (uint64_t)f->csum << 40 |
+                         (f->csum ? (uint64_t)f->csum_start << 16 | f->csum_offset : 0);
+        for (unsigned s = 0; s < f->n; s++)
+            shape = mix(shape, f->seg[s].len);
+        r->hash = mix(
+            hash_bytes(r->hash, f->seg[0].addr, record_header_len(f->seg[0].addr, f->seg[0].len)),
+            shape);
+    }
+}
+
+void record_hash_events(struct record *r, const struct zest_event *ev, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++)
+        r->hash =
+            mix(mix(r->hash, ev[i].handle), (uint64_t)ev[i].events << 32 | (uint32_t)ev[i].error);
+}
+
+void record_hash_views(struct record *r, const struct zest *z, const struct zest_view *v,
+                       unsigned n)
+{
+    for (unsigned i = 0; i < n; i++) {
+        const uint8_t *zb = (const uint8_t *)zbuf_of(z->pool, v[i].addr);
+        r->hash = mix(r->hash, (uint64_t)(v[i].addr - zb) << 32 | v[i].len);
+    }
+}
+
+/* ---- questions */
+
+bool record_take(struct record *r, void *p, size_t n)
+{
+    if (n > r->size - r->used)
+        return false;
+    memcpy(p, r->buf + r->used, n);
+    r->used += n;
+    return true;
+}
+
+struct exception {
+    uint8_t tag;
+    uint8_t body[8]; /* number, value */
+};
+
+bool record_ask(struct record *r, bool exceptional, uint32_t *value)
+{
+    uint32_t number = r->questions++, body[2] = {number, value ? *value : 0};
+    struct exception e = {.tag = REC_EXCEPTION};
+
+    if (!r->replaying) {
+        if (exceptional) {
+            memcpy(e.body, body, sizeof body);
+            record_put(r, &e, sizeof e);
+        }
+        return exceptional;
+    }
+    size_t here = r->used;
+    if (!record_take(r, &e, sizeof e) || e.tag != REC_EXCEPTION) {
+        r->used = here;
+        return false;
+    }
+    memcpy(body, e.body, sizeof body);
+    if (body[0] != number) {
+        r->used = here;
+        return false;
+    }
+    if (value)
+        *value = body[1];
+    return true;
+}
+
+uint64_t record_sum(struct record *r, uint64_t sum)
+{
+    uint16_t folded = cksum_fold_raw(sum);
+    uint8_t note[3] = {REC_SUM};
+
+    if (!r->replaying) {
+        memcpy(note + 1, &folded, 2);
+        record_put(r, note, sizeof note);
+        return sum;
+    }
+    size_t here = r->used;
+    if (!record_take(r, note, sizeof note) || note[0] != REC_SUM) {
+        r->used = here; /* the end of the call will find that it differs */
+        return sum;
+    }
+    memcpy(&folded, note + 1, 2);
+    return folded;
+}
+
+struct zbuf *record_alloc(struct record *r, struct zbuf_budget *budget, size_t bytes)
+{
+    if (r->replaying && record_ask(r, false, NULL))
+        return NULL;
+    struct zbuf *zb = zbuf_alloc_from(budget, bytes);
+    if (r->replaying)
+        r->starved |= !zb;
+    else
+        (void)record_ask(r, !zb, NULL);
+    return zb;
+}
+
+bool record_charge(struct record *r, struct zbuf *zb, struct zbuf_budget *to)
+{
+    if (r->replaying && record_ask(r, false, NULL))
+        return false;
+    bool done = zbuf_charge(zb, to) == 0;
+    if (r->replaying)
+        r->starved |= !done;
+    else
+        (void)record_ask(r, !done, NULL);
+    return done;
+}
+
+/* When it is played, the link is done with each frame at once: what was free then is free now. */
+bool record_claim(struct record *r, struct zbuf *zb)
+{
+    if (r->replaying && record_ask(r, false, NULL))
+        return false;
+    bool mine = zbuf_headroom_claim(zb);
+    if (!r->replaying)
+        (void)record_ask(r, !mine, NULL);
+    return mine;
+}
+
+/* ---- beginning */
+
+void record_init(struct zest *z)
+{
+    const struct zest_config *cfg = &z->cfg;
+    struct record *r = &z->record;
+    struct record_head head = {
+        .magic = RECORD_MAGIC,
+        .head_size = sizeof head,
+        .rules = RECORD_RULES,
+        .pool_size = zbuf_pool_size(z->pool),
+        .rx_hold_max = cfg->rx_hold_max,
+        .ctrl_reserve = cfg->ctrl_reserve,
+        .max_conns = cfg->max_conns,
+        .max_listeners = cfg->max_listeners,
+        .max_pbufs = cfg->max_pbufs,
+        .snd_buf = cfg->snd_buf,
+        .rcv_buf = cfg->rcv_buf,
+        .mtu = cfg->mtu,
+        .gather = (uint8_t)cfg->gather,
+        .gather_max = cfg->gather_max,
+        .tx_csum_offload = cfg->tx_csum_offload,
+        .rx_csum_trusted = cfg->rx_csum_trusted,
+        .prefix_len = cfg->prefix_len,
+    };
+
+    if (!cfg->record_mem)
+        return;
+    memcpy(head.mac, cfg->mac, 6);
+    memcpy(head.ip, cfg->ip.ip, 16);
+    memcpy(head.gateway, cfg->gateway.ip, 16);
+    memcpy(head.secret, cfg->secret, 16);
+    *r = (struct record){.buf = cfg->record_mem, .size = cfg->record_size};
+    record_put(r, &head, sizeof head);
+    r->entry = r->used;
+    z->rec = r;
+}
+
+const void *zest_recording(const struct zest *z, size_t *len, bool *full)
+{
+    *len = z->record.used;
+    if (full)
+        *full = z->record.full;
+    return z->record.buf;
+}

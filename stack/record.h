@@ -1,0 +1,120 @@
+/* record.h - the flight recorder, from the inside. See zest_record.h for what it is for.
+ *
+ * A stack depends on the time, frames, calls and configuration, and on three things that nobody
+ * hands it: what the pool answers (is there memory? is the headroom free? how much is held?), the
+ * sums over payload, and the verdict on a received checksum. The first are asked for in a fixed
+ * order, so only the exceptions are noted, by their number within the call: in the ordinary case a
+ * question costs an increment. So payload itself is never needed: two bytes a frame stand for it.
+ *
+ * A recording is a header and then entries; an entry is
+ *
+ *     op, arguments | notes: exceptions and sums, in the order they came up | END, result, hash
+ *
+ * where hash runs over all results so far. The entry is opened before the stack acts on it: one
+ * without END is what the stack was doing when the process died. */
+#ifndef RECORD_H
+#define RECORD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "zest_record.h"
+
+struct zest;
+
+#define RECORD_MAGIC "zestrec1"
+#define RECORD_UNIT  ZBUF_SEG_MIN /* segments are named by where they begin, in units of this */
+
+struct record_head {
+    char magic[8];
+    uint32_t head_size; /* of this */
+    uint32_t rules;     /* changes when the same input may give another output */
+    uint64_t pool_size;
+    uint64_t rx_hold_max, ctrl_reserve;
+    uint32_t max_conns, max_listeners, max_pbufs, snd_buf, rcv_buf;
+    uint16_t mtu;
+    uint8_t gather, gather_max, tx_csum_offload, rx_csum_trusted, prefix_len;
+    uint8_t mac[6], ip[16], gateway[16], secret[16];
+    uint8_t pad[3];
+};
+_Static_assert(sizeof(struct record_head) == 128, "the same on every machine");
+#define RECORD_RULES 1u
+
+enum record_op {
+    REC_INPUT = 1, /* calls */
+    REC_OUTPUT,
+    REC_EVENTS,
+    REC_LISTEN,
+    REC_ACCEPT,
+    REC_CONNECT,
+    REC_WRITE,
+    REC_WRITE_COPY,
+    REC_READ,
+    REC_RELEASE,
+    REC_SHUTDOWN,
+    REC_CLOSE,
+    REC_ABORT,
+    REC_SET_USER,
+    REC_SET_OPTION,
+    REC_OPS,
+    REC_EXCEPTION = 'x', /* notes */
+    REC_SUM = 's',
+    REC_END = 'e',
+    REC_FULL = 'f' /* the memory is used up: nothing follows */
+};
+
+/* Where bytes are, in a way that another pool can follow. */
+struct record_place {
+    uint32_t unit;       /* of the segment; RECORD_NOWHERE = in no live segment of the pool */
+    uint32_t generation; /* of the segment */
+    uint32_t off;        /* of the bytes in it */
+    uint32_t data_off;   /* of zb->data */
+    uint32_t cls;
+};
+#define RECORD_NOWHERE UINT32_MAX
+
+struct record {
+    uint8_t *buf;
+    size_t used, size;
+    size_t entry;       /* where the open one begins */
+    uint64_t hash;      /* of all results so far */
+    uint32_t questions; /* asked in this call */
+    bool full;
+    bool replaying; /* buf is read: `used` is how far */
+    bool starved;   /* replaying: the pool had less than the recorded one */
+};
+
+/* Writing. What does not fit takes the whole entry back, and ends the recording. */
+void record_begin(struct record *r, enum record_op op);
+void record_put(struct record *r, const void *p, size_t n);
+void record_u32(struct record *r, uint32_t v);
+void record_u64(struct record *r, uint64_t v);
+void record_addr(struct record *r, const struct zest_addr *a);
+void record_place(struct record *r, const struct zest *z, const void *addr);
+void record_frame_in(struct record *r, const struct zest *z, const struct zbuf *zb);
+void record_end(struct record *r, int64_t result);
+
+/* Results: what the hash runs over. Addresses are left out, but for their place in the segment. */
+void record_hash_u64(struct record *r, uint64_t v);
+void record_hash_frames(struct record *r, const struct zest_frame *f, unsigned n);
+void record_hash_events(struct record *r, const struct zest_event *ev, unsigned n);
+void record_hash_views(struct record *r, const struct zest *z, const struct zest_view *v,
+                       unsigned n);
+/* Bytes at the front of a frame that are not TCP payload. */
+uint32_t record_header_len(const uint8_t *p, uint32_t len);
+
+/* Questions that have an ordinary answer. exceptional: what this machine says; returned is what the
+ * recording says. *value goes with an exception. */
+bool record_ask(struct record *r, bool exceptional, uint32_t *value);
+uint64_t record_sum(struct record *r, uint64_t sum);
+/* Replaying only: the next note, if it is of this kind, and its value. */
+bool record_take(struct record *r, void *p, size_t n);
+struct zbuf *record_alloc(struct record *r, struct zbuf_budget *budget, size_t bytes);
+bool record_charge(struct record *r, struct zbuf *zb, struct zbuf_budget *to);
+bool record_claim(struct record *r, struct zbuf *zb);
+
+/* Starts if cfg asks for it; the stack's configuration is complete by now. */
+void record_init(struct zest *z);
+
+#endif
