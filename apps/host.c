@@ -190,7 +190,7 @@ int host_start(struct host *h, host_event_fn *on_event, void *ctx)
         .z = h->z,
         .spin = h->opt->spin,
         /* On a link in memory the peer can only go on when we return. */
-        .linger_us = netif_fd(h->nif) < 0 ? 1 : 0,
+        .linger_us = strcmp(netif_caps(h->nif)->kind, "mem") == 0 ? 1 : 0,
         .on_event = on_event,
         .ctx = ctx};
     int rc = netif_loop_start(&cfg, &h->nl);

@@ -230,6 +230,13 @@ static bool do_round(struct netif_loop *nl, uint64_t now, bool *blocked)
     nl->readable = false;
     bool busy = n > 0;
     busy |= deliver_events(nl);
+    /* Spinning is mostly this: nothing came, nothing is due. Then the next look is what matters. */
+    if (!busy && zest_deadline(nl->z) > now) {
+        *blocked = false;
+        if (!nl->gone && link_in_flight(nl->nif) > 0)
+            kick(nl);
+        return false;
+    }
     busy |= send_frames(nl, now, blocked);
     return busy;
 }
