@@ -43,8 +43,10 @@
 #define TCP_REASS_MAX 1024u /* segments in one reassembly queue */
 #define TCP_COPYBREAK 512u  /* smaller segments are joined in the receive queue */
 #define TCP_HELD_MIN                                                                               \
-    (64u * 1024u)              /* memory that one connection may hold even when it is scarce       \
-                                */
+    (64u * 1024u)            /* memory that one connection may hold even when it is scarce         \
+                              */
+#define TCP_RX_MIN      16u  /* segments that can always be received, over all connections */
+#define TCP_RX_FRONT    256u /* what a link leaves free in front of a frame, XDP_PACKET_HEADROOM */
 #define TCP_WND_MAX     65535u /* what the window field holds */
 #define TCP_RCV_BUF_MIN 2048u  /* that zest_set_option() takes */
 #define TCP_BACKLOG     128u

@@ -3,6 +3,7 @@
  * A slot is free, or a connection of the application's (attached), or one that only TCP still needs
  * (detached: closing in the background, or not yet accepted). It is freed when it is both CLOSED
  * and detached. tcp_set_state() is the only writer of the state. */
+#include "eth.h"
 #include "tcp_conn.h"
 
 #define HANDLE_LISTENER 0x80000000u
@@ -42,7 +43,17 @@ int tcp_init(struct zest *z, void *mem)
     struct tcp *t = &z->tcp;
     uint8_t *p = mem;
 
-    t->rcv = zbuf_budget_create(z->pool, "received", 0, cfg->rx_hold_max);
+    /* Applications on both sides may fill their pools with what they send, and still read: a few
+     * segments are always there to receive into, or neither would ever get a byte. */
+    uint32_t seg = ZBUF_SEG_MIN;
+    while (seg < ZBUF_OVERHEAD + TCP_RX_FRONT + ETH_HLEN + cfg->mtu)
+        seg *= 2;
+    t->rcv = zbuf_budget_open(z->pool, &(struct zbuf_budget_config){
+                                           .name = "received",
+                                           .min_bytes = min_u64(TCP_RX_MIN * seg, cfg->rx_hold_max),
+                                           .min_seg = seg,
+                                           .max_bytes = cfg->rx_hold_max,
+                                       });
     if (!t->rcv)
         return -ENOBUFS;
     memset(mem, 0, tcp_size(cfg));
