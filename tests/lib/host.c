@@ -76,7 +76,17 @@ int host_init(struct host *h, const char *name, const struct zest_config *cfg, u
         die("zest_size() refuses the configuration");
     h->mem = aligned_alloc(64, (size + 63) & ~(size_t)63);
     h->tx = spares ? spare[--spares] : malloc(HOST_TX_MAX * sizeof *h->tx);
-    h->rx = zbuf_budget_create(h->pool, "receive ring", 0, rx_max);
+    /* A driver's ring always holds some segments: else applications that fill the pool with what
+     * they send would keep the ACKs out that free it. */
+    uint32_t seg = ZBUF_SEG_MIN;
+    while (seg < ZBUF_OVERHEAD + HOST_FRONT_MAX + (cfg->mtu ? cfg->mtu : 1500u) + 14)
+        seg *= 2;
+    size_t least = (size_t)HOST_RX_MIN * seg;
+    h->rx = zbuf_budget_open(
+        h->pool, &(struct zbuf_budget_config){.name = "receive ring",
+                                              .min_bytes = least,
+                                              .min_seg = seg,
+                                              .max_bytes = rx_max > least ? rx_max : least});
     if (!h->mem || !h->tx || !h->rx)
         die("out of memory in the test itself");
     int err = zest_init(h->mem, &h->cfg, &h->z);

@@ -8,7 +8,9 @@
 
 #include "wire.h"
 
-#define HOST_TX_MAX 4096u /* frames that the link owns at most */
+#define HOST_TX_MAX    4096u /* frames that the link owns at most */
+#define HOST_RX_MIN    16u   /* segments that are always there to receive into */
+#define HOST_FRONT_MAX 256u  /* bytes left free in front of a received frame, at most */
 
 struct host_tx {
     struct zest_frame f;
@@ -41,7 +43,7 @@ _Noreturn void die(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 extern void (*die_hook)(const char *what);
 
 /* cfg->pool must be set; ip is in host order and fills in cfg->ip. rx_max: ceiling of the receive
- * ring's segments. Returns what zest_init() does. */
+ * ring's segments, in bytes. Returns what zest_init() does. */
 int host_init(struct host *h, const char *name, const struct zest_config *cfg, uint32_t ip,
               size_t rx_max);
 /* Ends it. Frames that the link owns are completed first; every segment that is left then must be

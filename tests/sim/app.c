@@ -560,8 +560,8 @@ static void start(struct conn *c)
         bool both = sim.plan.simultaneous && c->index == 0;
         if (k == 1 && !both)
             break;
-        struct zest_addr to = address(other(s)->node, k == 0 ? (both ? 81 : PORT) : c->port);
-        struct zest_addr from = {.port = k == 0 ? c->port : 81};
+        struct zest_addr to = address(other(s)->node, k == 0 ? (both ? PORT + 1 : PORT) : c->port);
+        struct zest_addr from = {.port = k == 0 ? c->port : PORT + 1};
         int err = sim.node[s->node].alive ? zest_connect(stack_of(s), &to, &from, &s->handle)
                                           : -ENETUNREACH;
         if (err == -ENOBUFS || err == -ENETUNREACH) {
@@ -730,8 +730,13 @@ void apps_lost(unsigned n)
         struct conn *c = &sim.conn[i];
         for (unsigned k = 0; k < 2; k++) {
             struct side *s = &c->side[k];
-            if (s->node != n || c->start_ns != ZEST_NEVER)
+            if (s->node != n)
                 continue;
+            if (c->start_ns != ZEST_NEVER) {
+                if (s->client && !sim.plan.restart_after_ns) /* it will never be made */
+                    c->side[0].done = c->side[1].done = true;
+                continue;
+            }
             while (s->nlent > 0)
                 release_view(s, 0);
             drop_buffers(s);

@@ -204,6 +204,11 @@ static void segments(struct peer *p, enum sim_fault f)
 
 /* ---- forging */
 
+static uint16_t server_port(const struct conn *c)
+{
+    return sim.plan.simultaneous && c->index == 0 ? PORT + 1 : PORT;
+}
+
 static void forge_between(enum sim_fault f)
 {
     const struct conn *c = &sim.conn[random_below(sim.plan.conns)];
@@ -212,8 +217,8 @@ static void forge_between(enum sim_fault f)
     uint8_t buf[600], body[500];
     struct wire w = {.src = sim.node[from->node].ip,
                      .dst = sim.node[to->node].ip,
-                     .sport = k == 0 ? c->port : PORT,
-                     .dport = k == 0 ? PORT : c->port,
+                     .sport = k == 0 ? c->port : server_port(c),
+                     .dport = k == 0 ? server_port(c) : c->port,
                      .seq = (uint32_t)rng_next(&hostile.rng),
                      .ack = (uint32_t)rng_next(&hostile.rng),
                      .wnd = (uint16_t)rng_next(&hostile.rng),
@@ -243,7 +248,7 @@ static void forge_icmp(void)
     const struct side *to = &c->side[k], *o = &c->side[!k];
     uint8_t buf[128], quote[28] = {0x45, 0, 5, 220, 0, 0, 0x40, 0, 64, 6};
     uint32_t seq = (uint32_t)rng_next(&hostile.rng);
-    uint16_t port[2] = {k == 0 ? c->port : PORT, k == 0 ? PORT : c->port};
+    uint16_t port[2] = {k == 0 ? c->port : server_port(c), k == 0 ? server_port(c) : c->port};
     for (unsigned i = 0; i < 4; i++) {
         quote[12 + i] = (uint8_t)(sim.node[to->node].ip >> (24 - 8 * i));
         quote[16 + i] = (uint8_t)(sim.node[o->node].ip >> (24 - 8 * i));

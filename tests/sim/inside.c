@@ -220,10 +220,37 @@ void inside_owners(void)
         owners_of(sim.pool[i]);
 }
 
+static void dump_counters(const struct node *n, FILE *f)
+{
+    struct zest_stats st;
+    struct zbuf_pool_stat ps;
+    struct zbuf_budget_stat bs[32];
+
+    zest_stats(n->h.z, &st);
+    fprintf(f, "%s:", n->h.name);
+#define DUMP(field, what)                                                                          \
+    if (st.field)                                                                                  \
+        fprintf(f, " " #field " %llu", (unsigned long long)st.field);
+    ZEST_COUNTERS(DUMP)
+#undef DUMP
+    zbuf_pool_stat(n->h.pool, &ps);
+    fprintf(f, "\n  pool: %zu of %zu used, %u slabs free;", ps.used, ps.size, ps.slabs_free);
+    for (unsigned i = 0; i < ZBUF_CLASSES; i++)
+        if (ps.cls[i].segs)
+            fprintf(f, " %u: %u free of %u,", ps.cls[i].seg_size, ps.cls[i].free, ps.cls[i].segs);
+    unsigned nb = zbuf_budget_stats(n->h.pool, bs, 32);
+    for (unsigned i = 0; i < nb && i < 32; i++)
+        fprintf(f, "%s %s %zu min %zu failures %llu", i ? "," : "\n  budgets:", bs[i].name,
+                bs[i].used, bs[i].min, (unsigned long long)bs[i].failures);
+    fputc('\n', f);
+}
+
 void inside_dump(FILE *f)
 {
     for (unsigned n = 0; n < sim.plan.stacks; n++) {
         const struct zest *z = sim.node[n].h.z;
+        if (sim.node[n].alive)
+            dump_counters(&sim.node[n], f);
         for (uint32_t i = 0; sim.node[n].alive && i < z->cfg.max_conns; i++) {
             const struct tcp_conn *c = &z->tcp.conns[i];
             if (c->state == ZEST_CLOSED && !c->attached)

@@ -34,7 +34,7 @@ static void draw_stack(struct plan *p, struct rng *r, unsigned i)
     for (unsigned k = 0; k < sizeof c->secret; k++)
         c->secret[k] = (uint8_t)rng_next(r);
     p->burst[i] = yes(r, 60) ? 32 : (uint32_t)rng_range(r, 1, 64);
-    p->front[i] = yes(r, 50) ? 0 : (uint32_t)rng_below(r, 257);
+    p->front[i] = yes(r, 50) ? 0 : (uint32_t)rng_below(r, HOST_FRONT_MAX + 1);
     p->tx_hold_ns[i] = yes(r, 60) ? 0 : rng_log(r, US, 20 * MS);
     p->app_lag_ns[i] = yes(r, 70) ? 0 : rng_log(r, US, 50 * MS);
     p->rx_budget[i] = yes(r, 80) ? 4u << 20 : rng_log(r, 32u << 10, 1u << 20);
