@@ -14,6 +14,7 @@
 LAB_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 LAB_ZEST_IP=10.77.0.2
 LAB_PEER_IP=10.77.0.1
+LAB_OTHER_IP=10.77.0.3 # of a zest on the peer's side
 PATH=$PATH:/usr/sbin:/sbin
 
 # What can be had here? LAB_ONLY=tap|none asks for less than could be had.
@@ -170,6 +171,7 @@ peer() { ${PEER[@]+"${PEER[@]}"} "$@"; }
 lab_start() {
     local name=$1 i
     shift
+    : >"$LAB_TMP/$name.log"
     "$@" >"$LAB_TMP/$name.log" 2>&1 &
     LAB_PID=$!
     for ((i = 0; i < 200; i++)); do
