@@ -95,6 +95,14 @@ unsigned pool_take(struct zbuf_pool *pool, struct cache *own, struct zbuf_budget
     return 0;
 }
 
+static void class_note_peak(struct class *c, unsigned cls)
+{
+    int64_t used = (int64_t)c->slabs * class_segs(cls) - c->store - c->cached -
+                   __atomic_load_n(&c->in_bays, __ATOMIC_RELAXED);
+    if (used > (int64_t)c->high_water)
+        c->high_water = (uint32_t)used;
+}
+
 /* The first of out[] comes from the store, with as many more as there are without growing the
  * class; the magazine is filled on the same trip. */
 /* The magazine is empty: perhaps another thread has left a batch for it. */
@@ -140,10 +148,7 @@ static COLD unsigned alloc_slow(struct zbuf_pool *pool, struct zbuf_budget *b, u
             c->fall_ups += got;
             c->fall_up_waste += (uint64_t)got * (class_size(cls) - class_size(want));
         }
-        struct class *t = &pool->cls[cls];
-        uint32_t used = t->slabs * class_segs(cls) - t->store - t->cached;
-        if (used > t->high_water)
-            t->high_water = used;
+        class_note_peak(&pool->cls[cls], cls);
         budget_note_peak(b);
         /* pool_take() may have drained m, with all others, and put it out of use. */
         if (m && m->cap) {

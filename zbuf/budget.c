@@ -103,9 +103,9 @@ bool budget_over(const struct zbuf_budget *b)
 void budget_note_peak(struct zbuf_budget *b)
 {
     for (; b; b = b->parent) {
-        uint64_t used = b->charged - b->cached;
-        if (used > b->high_water)
-            b->high_water = used;
+        int64_t used = (int64_t)(b->charged - b->cached);
+        if (used > (int64_t)b->high_water)
+            b->high_water = (uint64_t)used;
     }
 }
 
@@ -288,19 +288,20 @@ uint16_t zbuf_budget_id(const struct zbuf_budget *b)
 }
 
 /* Charges less what is at hand: as the accounts know it, corrected by what this thread did since. A
- * parent's children may be many, and are not corrected for. */
+ * parent's children may be many, and are not corrected for. What another thread did may be missing
+ * from one side only, which must not make it less than nothing. */
 size_t zbuf_budget_used(const struct zbuf_budget *b)
 {
-    uint64_t used = __atomic_load_n(&b->charged, __ATOMIC_RELAXED) -
-                    __atomic_load_n(&b->cached, __ATOMIC_RELAXED);
+    int64_t used = (int64_t)(__atomic_load_n(&b->charged, __ATOMIC_RELAXED) -
+                             __atomic_load_n(&b->cached, __ATOMIC_RELAXED));
     const struct cache *c = zbuf_tls;
-    if (c->pool == b->pool)
-        for (unsigned cls = 0; cls < ZBUF_CLASSES; cls++) {
-            const struct mag *m = c->mag[b->id * ZBUF_CLASSES + cls];
-            if (m)
-                used += ((uint64_t)__atomic_load_n(&m->synced, __ATOMIC_RELAXED) -
-                         __atomic_load_n(&m->n, __ATOMIC_RELAXED)) *
-                        class_size(cls);
-        }
-    return used;
+    for (unsigned cls = 0; c->pool == b->pool && cls < ZBUF_CLASSES; cls++) {
+        const struct mag *m = c->mag[b->id * ZBUF_CLASSES + cls];
+        if (m)
+            used += ((int64_t)__atomic_load_n(&m->synced, __ATOMIC_RELAXED) -
+                     __atomic_load_n(&m->n, __ATOMIC_RELAXED)) *
+                    class_size(cls);
+        used -= (int64_t)depot_segs(b->pool, b->id, cls) * class_size(cls);
+    }
+    return used > 0 ? (size_t)used : 0;
 }

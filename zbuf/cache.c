@@ -244,18 +244,18 @@ struct mag *mag_get(struct cache *c, struct zbuf_budget *b, unsigned cls)
 void mag_sync(struct zbuf_pool *pool, struct mag *m)
 {
     struct class *c = &pool->cls[m->cls];
-    struct zbuf_budget *b = &pool->budget[m->budget];
-    /* Most were in use when the magazine was lowest. */
-    uint32_t others = c->cached - m->synced + __atomic_load_n(&c->in_bays, __ATOMIC_RELAXED);
-    uint32_t used = c->slabs * class_segs(m->cls) - c->store - others - m->low;
-    if (used > c->high_water)
-        c->high_water = used;
-    for (struct zbuf_budget *x = b; x; x = x->parent) {
-        uint32_t bays = pool->depots ? depot_segs(pool, x, m->cls) : 0;
-        uint64_t peak =
-            x->charged - x->cached + (m->synced - m->low - bays) * (uint64_t)class_size(m->cls);
-        if (peak > x->high_water)
-            x->high_water = peak;
+    /* Most were in use when the magazine was lowest. Signed, as what other threads moved meanwhile
+     * may make it less than nothing. */
+    int64_t out = (int64_t)m->synced - m->low;
+    int64_t used = (int64_t)c->slabs * class_segs(m->cls) - c->store - c->cached + out -
+                   __atomic_load_n(&c->in_bays, __ATOMIC_RELAXED);
+    if (used > (int64_t)c->high_water)
+        c->high_water = (uint32_t)used;
+    out -= depot_segs(pool, m->budget, m->cls);
+    for (struct zbuf_budget *b = &pool->budget[m->budget]; b; b = b->parent) {
+        used = (int64_t)(b->charged - b->cached) + out * class_size(m->cls);
+        if (used > (int64_t)b->high_water)
+            b->high_water = (uint64_t)used;
     }
     c->allocs += m->frees + m->synced - m->n; /* what came and is not there any more */
     m->frees = 0;

@@ -24,7 +24,7 @@ static struct depot *depot_of(const struct zbuf_pool *pool, const struct mag *m)
     return __atomic_load_n(&pool->depot[m->budget * ZBUF_CLASSES + m->cls], __ATOMIC_ACQUIRE);
 }
 
-/* What is in bays counts as cached, not as in use. */
+/* What is in bays is neither in use nor in anybody's magazine. */
 static void count(struct zbuf_pool *pool, struct depot *d, uint32_t by)
 {
     __atomic_fetch_add(&d->segs, by, __ATOMIC_RELAXED);
@@ -46,7 +46,7 @@ bool depot_put(struct zbuf_pool *pool, struct mag *m)
         count(pool, d, n);
         __atomic_store_n(&bay->state, BAY_FULL, __ATOMIC_RELEASE);
         memmove(m->slot, m->slot + n, (m->n - n) * sizeof(void *));
-        m->frees -= n; /* they have not been allocated */
+        m->frees -= n; /* gone, but not allocated */
         __atomic_store_n(&m->n, m->n - n, __ATOMIC_RELAXED);
         return true;
     }
@@ -65,13 +65,13 @@ bool depot_get(struct zbuf_pool *pool, struct mag *m)
         uint32_t n = bay->n;
         memcpy(m->slot, bay->slot, n * sizeof(void *));
         count(pool, d, -n);
+        m->frees += n;
+        __atomic_store_n(&m->n, n, __ATOMIC_RELAXED);
         __atomic_store_n(&bay->state, BAY_EMPTY, __ATOMIC_RELEASE);
         if (n > m->batch) { /* a thread that only allocates grows with the batches it is given */
             m->batch = n;
             m->cap = 2 * n;
         }
-        m->frees += n;
-        __atomic_store_n(&m->n, n, __ATOMIC_RELAXED);
         return true;
     }
     return false;
@@ -99,13 +99,11 @@ static bool in_scope(const struct zbuf_pool *pool, const struct depot *d,
     return !scope || b == scope || b->parent == scope;
 }
 
-uint32_t depot_segs(const struct zbuf_pool *pool, const struct zbuf_budget *scope, unsigned cls)
+uint32_t depot_segs(const struct zbuf_pool *pool, uint16_t budget, unsigned cls)
 {
-    uint32_t n = 0;
-    for (const struct depot *d = pool->depots; d; d = d->next)
-        if (d->cls == cls && in_scope(pool, d, scope))
-            n += __atomic_load_n(&d->segs, __ATOMIC_RELAXED);
-    return n;
+    const struct depot *d =
+        __atomic_load_n(&pool->depot[budget * ZBUF_CLASSES + cls], __ATOMIC_ACQUIRE);
+    return d ? __atomic_load_n(&d->segs, __ATOMIC_RELAXED) : 0;
 }
 
 unsigned depot_drain(struct zbuf_pool *pool, const struct zbuf_budget *scope)

@@ -141,6 +141,7 @@ struct zbuf_budget {
     struct zbuf_budget *parent;
     uint64_t charged; /* bytes; what lies in its magazines included, and its children's */
     uint64_t cached;  /* of them in magazines, as of their last synchronisation */
+    uint64_t at_hand; /* of them in magazines, counted when somebody asks (stat.c) */
     uint64_t max;     /* 0 = none */
     uint64_t high_water, failures;
     uint32_t held[ZBUF_CLASSES];  /* segments; without its children's */
@@ -389,8 +390,8 @@ bool depot_put(struct zbuf_pool *pool, struct mag *m); /* leaves its coldest bat
 bool depot_get(struct zbuf_pool *pool, struct mag *m); /* fills it, if it is empty */
 void depot_make(struct zbuf_pool *pool, const struct mag *m);
 unsigned depot_drain(struct zbuf_pool *pool, const struct zbuf_budget *scope);
-/* What of cls is there for one budget and its children. */
-uint32_t depot_segs(const struct zbuf_pool *pool, const struct zbuf_budget *scope, unsigned cls);
+/* What is there for one budget and class. */
+uint32_t depot_segs(const struct zbuf_pool *pool, uint16_t budget, unsigned cls);
 void depots_free(struct zbuf_pool *pool);
 
 /* alloc.c: under the lock. Takes up to n segments of class want or, if there is none to be had,

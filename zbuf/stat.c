@@ -68,26 +68,30 @@ void zbuf_pool_stat(const struct zbuf_pool *cpool, struct zbuf_pool_stat *out)
     for (struct cache *c = pool->caches; c; c = c->next_in_pool)
         for (struct mag *m = c->in_use; m; m = m->next)
             cached[m->cls] += __atomic_load_n(&m->n, __ATOMIC_RELAXED);
-    for (unsigned c = 0; c < ZBUF_CLASSES; c++)
-        cached[c] += __atomic_load_n(&pool->cls[c].in_bays, __ATOMIC_RELAXED);
+    for (const struct depot *d = pool->depots; d; d = d->next)
+        cached[d->cls] += __atomic_load_n(&d->segs, __ATOMIC_RELAXED);
     stat_pool(pool, out, cached);
     pool_unlock(pool);
 }
 
-/* What b and its children have at hand in all threads. */
-static uint64_t cached_now(const struct zbuf_budget *b)
+static void add_at_hand(struct zbuf_budget *b, uint64_t bytes)
 {
-    const struct zbuf_pool *pool = b->pool;
-    uint64_t bytes = 0;
-    for (unsigned c = 0; pool->depots && c < ZBUF_CLASSES; c++)
-        bytes += (uint64_t)depot_segs(pool, b, c) * class_size(c);
-    if (b->magazines == 0)
-        return bytes;
-    for (struct cache *c = pool->caches; c; c = c->next_in_pool)
-        for (struct mag *m = c->in_use; m; m = m->next)
-            if (m->budget == b->id || pool->budget[m->budget].parent == b)
-                bytes += (uint64_t)__atomic_load_n(&m->n, __ATOMIC_RELAXED) * class_size(m->cls);
-    return bytes;
+    for (; b; b = b->parent)
+        b->at_hand += bytes;
+}
+
+/* What each budget and its children have at hand, in all threads and between them. */
+static void count_at_hand(struct zbuf_pool *pool)
+{
+    for (uint32_t i = 0; i < pool->budgets_used; i++)
+        pool->budget[i].at_hand = 0;
+    for (const struct cache *c = pool->caches; c; c = c->next_in_pool)
+        for (const struct mag *m = c->in_use; m; m = m->next)
+            add_at_hand(&pool->budget[m->budget],
+                        (uint64_t)__atomic_load_n(&m->n, __ATOMIC_RELAXED) * class_size(m->cls));
+    for (const struct depot *d = pool->depots; d; d = d->next)
+        add_at_hand(&pool->budget[d->budget],
+                    (uint64_t)__atomic_load_n(&d->segs, __ATOMIC_RELAXED) * class_size(d->cls));
 }
 
 unsigned zbuf_budget_stats(const struct zbuf_pool *cpool, struct zbuf_budget_stat *out,
@@ -97,12 +101,13 @@ unsigned zbuf_budget_stats(const struct zbuf_pool *cpool, struct zbuf_budget_sta
     unsigned n = 0;
     pool_lock(pool);
     sync_own(pool);
+    count_at_hand(pool);
     for (unsigned i = 0; i < pool->budgets_used; i++) {
         const struct zbuf_budget *b = &pool->budget[i];
         if (!b->open)
             continue;
         if (n < max)
-            stat_budget(b, &out[n], cached_now(b));
+            stat_budget(b, &out[n], b->at_hand);
         n++;
     }
     pool_unlock(pool);

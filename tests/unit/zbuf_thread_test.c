@@ -47,7 +47,8 @@ static void *frees(void *arg)
 {
     struct zbuf *zb;
     while ((zb = get(arg))) {
-        if (zb->data[0] != (uint8_t)zb->user)
+        if (zb->data[0] != (uint8_t)zb->user ||
+            zbuf_budget_used(zbuf_budget_app(pool)) > zbuf_pool_size(pool))
             abort();
         zbuf_free(zb);
     }
@@ -72,6 +73,8 @@ static void freed_on_another_thread(void)
     pthread_join(t, NULL);
     struct zbuf_pool_stat st = stat_of(pool);
     CU_ASSERT_EQUAL(st.cls[1].allocs + st.cls[2].allocs, ROUNDS);
+    /* At most 258 were; what two threads had at hand may be counted, and no more. */
+    CU_ASSERT(st.cls[1].high_water > 0 && st.cls[1].high_water <= 258 + 4 * 128);
     done_with(pool);
 }
 
