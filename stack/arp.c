@@ -296,6 +296,16 @@ void arp_send(struct zest *z, uint32_t ip_be, struct zbuf *zb)
     e->queue[e->queued++] = zb;
 }
 
+void arp_doubt(struct zest *z, uint32_t ip_be)
+{
+    struct arp_entry *e = find(z, ip_be);
+
+    if (!e || (e->state != ARP_REACHABLE && e->state != ARP_STALE) || e->tries > 0)
+        return;
+    e->state = ARP_STALE;
+    ask(z, e);
+}
+
 /* ---- time */
 
 static void entry_due(struct zest *z, struct arp_entry *e)

@@ -52,6 +52,8 @@ int arp_resolve(struct zest *z, uint32_t ip_be, uint8_t mac[6]);
 /* Sends a complete frame (Ethernet destination still blank) to ip_be now, or when its address is
  * known. Takes zb. */
 void arp_send(struct zest *z, uint32_t ip_be, struct zbuf *zb);
+/* Whoever is at ip_be does not seem to answer: its address is probed, and serves meanwhile. */
+void arp_doubt(struct zest *z, uint32_t ip_be);
 /* Tells the link that our address is at our MAC (RFC 5227 2.3). */
 void arp_announce(struct zest *z);
 /* Does what is due: repeats requests, ages entries. */

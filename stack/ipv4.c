@@ -188,6 +188,23 @@ int ipv4_path(struct zest *z, struct ip_path *path, const struct ipaddr *dst, ui
     return 0;
 }
 
+void ipv4_path_mark(struct ip_path *path, uint8_t ttl, uint8_t tos)
+{
+    uint8_t *ip = path->hdr + ETH_HLEN;
+
+    ip[1] = tos;
+    ip[8] = ttl;
+    path->hdr_sum = cksum_fold_raw(cksum_add(0, ip, IPV4_HLEN));
+}
+
+void ipv4_doubt(struct zest *z, uint32_t dst_be)
+{
+    uint32_t hop;
+
+    if (next_hop(z, dst_be, &hop) == 0)
+        arp_doubt(z, hop);
+}
+
 uint8_t *ipv4_path_header(const struct ip_path *path, uint8_t *payload, uint32_t payload_len)
 {
     uint8_t *frame = payload - (ETH_HLEN + IPV4_HLEN);

@@ -25,6 +25,11 @@ void ipv4_output(struct zest *z, struct zbuf *zb, uint32_t dst_be, uint8_t proto
  * resolved), -EHOSTUNREACH (no answer), -ENETUNREACH (no route). On any error path stays as it was.
  */
 int ipv4_path(struct zest *z, struct ip_path *path, const struct ipaddr *dst, uint8_t proto);
+/* From now on path's packets carry these; a path just made has IP_TTL and 0. */
+void ipv4_path_mark(struct ip_path *path, uint8_t ttl, uint8_t tos);
+/* Nothing comes back from dst_be: is its link address, or the gateway's, still good? (RFC 1122
+ * 3.3.1.4, RFC 9293 3.8.3) */
+void ipv4_doubt(struct zest *z, uint32_t dst_be);
 /* Copies path's headers so that they end right before payload (payload_len bytes of IP payload
  * follow), with length and checksum filled in. Returns the frame's first byte. */
 uint8_t *ipv4_path_header(const struct ip_path *path, uint8_t *payload, uint32_t payload_len);

@@ -5,6 +5,7 @@
  * The retransmission timer runs while anything is in flight. The same timer is the persist timer
  * (c->probing) while nothing is in flight and the peer's window keeps what is queued from being
  * sent (RFC 9293 3.8.6.1). */
+#include "ipv4.h"
 #include "tcp_conn.h"
 
 /* Something is queued that a window stops, and nothing is in flight whose ACK could open it. */
@@ -63,6 +64,10 @@ void tcp_rtx_timeout(struct zest *z, struct tcp_conn *c)
     c->cc->timed_out(c, c->snd_nxt - c->snd_una, z->now_ns);
     if (c->backoff < UINT8_MAX)
         c->backoff++; /* RFC 6298 5.5 */
+    if (c->backoff == TCP_R1) { /* RFC 9293 3.8.3 */
+        ipv4_doubt(z, c->remote.w[3]);
+        tcp_soft_error(z, c, c->soft_error ? c->soft_error : ETIMEDOUT);
+    }
     c->in_recovery = false;
     c->rtx_now = false;
     c->dupacks = 0;

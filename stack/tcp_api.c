@@ -67,6 +67,7 @@ int tcp_listen(struct zest *z, const struct zest_addr *local, unsigned backlog, 
         .rcv_buf = z->cfg.rcv_buf,
         .keep_intvl_s = 75,
         .keep_cnt = 9,
+        .ttl = IP_TTL,
     };
     *out = tcp_listener_handle(z, slot);
     return 0;
@@ -414,9 +415,21 @@ int tcp_set_option(struct zest *z, zest_handle handle, enum zest_option opt, uin
         value = max_u32(value, max_u32(TCP_RCV_BUF_MIN, 4u << (c ? c->rcv_wscale : 0)));
         SET(rcv_buf, value);
         break;
+    case ZEST_OPT_TTL:
+        if (value == 0 || value > UINT8_MAX)
+            return -EINVAL;
+        SET(ttl, (uint8_t)value);
+        break;
+    case ZEST_OPT_DSCP:
+        if (value > 63)
+            return -EINVAL;
+        SET(dscp, (uint8_t)value);
+        break;
     default:
         return -EINVAL;
     }
+    if (c)
+        c->path.gen = z->arp.gen - 1; /* its header may be another now */
     if (c && c->state != ZEST_CLOSED)
         tcp_kick(z, c);
     return 0;
@@ -450,6 +463,7 @@ int zest_conn_info(const struct zest *z, zest_handle conn, struct zest_conn_info
         .segs_retransmitted = c->segs_retransmitted,
         .rtos = c->rtos,
         .fast_retransmits = c->fast_retransmits,
+        .soft_error = c->soft_error,
     };
     addr_of(&out->local, &c->local, c->local_port);
     addr_of(&out->remote, &c->remote, c->remote_port);

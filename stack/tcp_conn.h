@@ -201,11 +201,12 @@ struct tcp_conn {
 
     /* options */
     uint32_t keep_idle_s, keep_intvl_s, keep_cnt, user_timeout_ms;
+    uint8_t ttl, dscp;
 
     struct ip_path path;
     uint32_t events;
     int error;      /* a positive errno, once it ended so */
-    int soft_error; /* the last ICMP error; becomes the reason if the connection times out */
+    int soft_error; /* the last trouble; becomes the reason if the connection times out */
     void *user;
 
     uint64_t last_ack_ns; /* the last acceptable segment */
@@ -225,6 +226,7 @@ struct tcp_listener {
     void *user;
     bool nodelay;
     uint32_t snd_buf, rcv_buf, keep_idle_s, keep_intvl_s, keep_cnt, user_timeout_ms;
+    uint8_t ttl, dscp;
 };
 
 /* tcp_api.c: the public calls of the same names */
@@ -253,6 +255,8 @@ void tcp_conn_end(struct zest *z, struct tcp_conn *c, int error);
 /* The application let go of it. Frees the slot as soon as it is CLOSED. */
 void tcp_conn_detach(struct zest *z, struct tcp_conn *c);
 void tcp_event(struct zest *z, struct tcp_conn *c, uint32_t events);
+/* Trouble that need not be the end (RFC 9293 3.9.1.8). */
+void tcp_soft_error(struct zest *z, struct tcp_conn *c, int error);
 void tcp_listener_event(struct zest *z, struct tcp_listener *l);
 void tcp_start_time_wait(struct zest *z, struct tcp_conn *c);
 /* It may have something to do. tcp_touch() asks tcp_next(), at the time of the input or output that

@@ -182,6 +182,8 @@ static void input_listen(struct zest *z, struct tcp_listener *l, struct pkt *pk,
     c->keep_intvl_s = l->keep_intvl_s;
     c->keep_cnt = l->keep_cnt;
     c->user_timeout_ms = l->user_timeout_ms;
+    c->ttl = l->ttl;
+    c->dscp = l->dscp;
     tcp_open(z, c, above);
     tcp_set_state(z, c, ZEST_SYN_RECEIVED);
     take_syn(z, c, seg);
@@ -544,7 +546,7 @@ void tcp_icmp_error(struct zest *z, const struct icmp_error *e)
     if (!c || c->state == ZEST_CLOSED || seq_lt(e->seq, c->snd_una) || seq_geq(e->seq, c->snd_max))
         return;
     if (e->type != ICMP_UNREACH) {
-        c->soft_error = EPROTO;
+        tcp_soft_error(z, c, EPROTO);
         return;
     }
     if (e->code == ICMP_UNREACH_NEEDFRAG) {
@@ -566,9 +568,9 @@ void tcp_icmp_error(struct zest *z, const struct icmp_error *e)
             tcp_conn_end(z, c, ECONNREFUSED);
             return;
         }
-        c->soft_error = ECONNREFUSED;
+        tcp_soft_error(z, c, ECONNREFUSED);
     } else {
-        c->soft_error = EHOSTUNREACH;
+        tcp_soft_error(z, c, EHOSTUNREACH);
     }
     tcp_touch(z, c);
 }

@@ -183,6 +183,7 @@ static int build(struct zest *z, struct tcp_conn *c, uint32_t seq, uint8_t *flag
         int err = ipv4_path(z, &c->path, &c->remote, IP_TCP);
         if (err < 0)
             return err;
+        ipv4_path_mark(&c->path, c->ttl, (uint8_t)(c->dscp << 2));
     }
     uint32_t hdr_len = c->path.hdr_len + TCP_HLEN + opt_len;
     if (pl->len > 0) {
@@ -442,7 +443,7 @@ static void unreachable(struct zest *z, struct tcp_conn *c, int err)
         tcp_conn_end(z, c, -err);
         return;
     }
-    c->soft_error = -err;
+    tcp_soft_error(z, c, -err);
     c->rtx_now = c->probe_now = false;
     c->acks_owed = 0;
     c->delack_ns = ZEST_NEVER;

@@ -6,7 +6,7 @@
 
 static void send_rst(struct zest *z, const struct ipaddr *local, uint16_t local_port,
                      const struct ipaddr *remote, uint16_t remote_port, uint32_t seq, uint32_t ack,
-                     uint8_t flags)
+                     uint8_t flags, uint8_t tos)
 {
     struct zbuf *zb = ctrl_alloc(z, TCP_HLEN);
 
@@ -26,7 +26,7 @@ static void send_rst(struct zest *z, const struct ipaddr *local, uint16_t local_
     zb->len = TCP_HLEN;
     z->stats.tcp_rsts_sent++;
     z->stats.tcp_tx_segs++;
-    ipv4_output(z, zb, remote->w[3], IP_TCP, 0);
+    ipv4_output(z, zb, remote->w[3], IP_TCP, tos);
 }
 
 void tcp_rst_reply(struct zest *z, const struct pkt *pk, const struct tcp_seg *seg)
@@ -35,10 +35,10 @@ void tcp_rst_reply(struct zest *z, const struct pkt *pk, const struct tcp_seg *s
         return;
     uint32_t seg_len = seg->len + ((seg->flags & TH_SYN) ? 1 : 0) + ((seg->flags & TH_FIN) ? 1 : 0);
     if (seg->flags & TH_ACK) /* 3.10.7.1 */
-        send_rst(z, &pk->dst, seg->dst_port, &pk->src, seg->src_port, seg->ack, 0, TH_RST);
+        send_rst(z, &pk->dst, seg->dst_port, &pk->src, seg->src_port, seg->ack, 0, TH_RST, 0);
     else
         send_rst(z, &pk->dst, seg->dst_port, &pk->src, seg->src_port, 0, seg->seq + seg_len,
-                 TH_RST | TH_ACK);
+                 TH_RST | TH_ACK, 0);
 }
 
 void tcp_rst_conn(struct zest *z, const struct tcp_conn *c)
@@ -50,7 +50,7 @@ void tcp_rst_conn(struct zest *z, const struct tcp_conn *c)
     case ZEST_FIN_WAIT_2:
     case ZEST_CLOSE_WAIT:
         send_rst(z, &c->local, c->local_port, &c->remote, c->remote_port, c->snd_nxt, c->rcv_nxt,
-                 TH_RST | TH_ACK);
+                 TH_RST | TH_ACK, (uint8_t)(c->dscp << 2));
         break;
     default:
         break;

@@ -4,6 +4,7 @@
  * (detached: closing in the background, or not yet accepted). It is freed when it is both CLOSED
  * and detached. tcp_set_state() is the only writer of the state. */
 #include "eth.h"
+#include "ipv4.h"
 #include "tcp_conn.h"
 
 #define HANDLE_LISTENER 0x80000000u
@@ -212,6 +213,12 @@ void tcp_event(struct zest *z, struct tcp_conn *c, uint32_t events)
     list->tail = c;
 }
 
+void tcp_soft_error(struct zest *z, struct tcp_conn *c, int error)
+{
+    c->soft_error = error;
+    tcp_event(z, c, ZEST_EV_SOFT_ERROR);
+}
+
 static void event_remove(struct zest *z, struct tcp_conn *c)
 {
     struct tcp_list *list = &z->tcp.events;
@@ -244,7 +251,8 @@ unsigned tcp_events(struct zest *z, struct zest_event *ev, unsigned max)
         l->has_event = false;
     }
     for (struct tcp_conn *c; n < max && (c = z->tcp.events.head); n++) {
-        ev[n] = (struct zest_event){tcp_conn_handle(z, c), c->user, c->events, c->error};
+        ev[n] = (struct zest_event){tcp_conn_handle(z, c), c->user, c->events,
+                                    c->error ? c->error : c->soft_error};
         event_remove(z, c);
     }
     return n;
@@ -290,6 +298,7 @@ struct tcp_conn *tcp_conn_new(struct zest *z)
     c->rtx_ns = c->delack_ns = c->keep_ns = c->wait_ns = ZEST_NEVER;
     c->keep_intvl_s = 75;
     c->keep_cnt = 9;
+    c->ttl = IP_TTL;
     c->progress_ns = c->last_ack_ns = c->last_sent_ns = z->now_ns;
     c->path.gen = z->arp.gen - 1; /* not looked up yet */
     tcp_rtt_init(c);

@@ -135,13 +135,15 @@ enum {
     ZEST_EV_WRITABLE = 1 << 3,  /* room again, after a zest_write() that took less than all */
     ZEST_EV_EOF = 1 << 4,       /* the peer has closed its direction; all its bytes can be read */
     ZEST_EV_ERROR = 1 << 5,     /* the connection ended; error says why */
-    ZEST_EV_CLOSED = 1 << 6     /* closed both ways, all acknowledged; zest_close() it when all is read */
+    ZEST_EV_CLOSED = 1 << 6,    /* closed both ways, all acknowledged; zest_close() it when all is read */
+    ZEST_EV_SOFT_ERROR = 1 << 7 /* the network reports trouble, or nothing was acknowledged for three
+                                   time-outs: error says what. The connection goes on */
 };
 struct zest_event {
     zest_handle handle;
     void *user;      /* what zest_set_user() set */
     uint32_t events; /* ZEST_EV_ bits; at most one pending struct for each handle */
-    int error;       /* with ZEST_EV_ERROR: a positive errno */
+    int error;       /* with ZEST_EV_ERROR, ZEST_EV_SOFT_ERROR: a positive errno */
 };
 /* Takes up to max pending events. Each is given once; what happened meanwhile is merged. A handle stays valid,
  * after ZEST_EV_ERROR and ZEST_EV_CLOSED too, until zest_close() or zest_abort(). */
@@ -204,7 +206,9 @@ enum zest_option {
                               R2 */
     ZEST_OPT_SND_BUF,      /* bytes */
     ZEST_OPT_RCV_BUF,      /* bytes; less than 2048 is taken for 2048 */
-    ZEST_OPT_CORK          /* 1 = hold partial segments back until 0 */
+    ZEST_OPT_CORK,         /* 1 = hold partial segments back until 0 */
+    ZEST_OPT_TTL,          /* of the packets of the connection, 1 to 255; default 64 */
+    ZEST_OPT_DSCP          /* RFC 2474's code point, 0 (default) to 63 */
 };
 /* 0, -EBADF, -EINVAL (no such option or value). On a listener: what its connections begin with. */
 ZEST_API int zest_set_option(struct zest *z, zest_handle handle, enum zest_option opt,
@@ -239,6 +243,7 @@ struct zest_conn_info {
     uint32_t rcv_lent;   /* bytes lent and not given back */
     uint64_t bytes_sent, bytes_acked, bytes_received;
     uint64_t segs_sent, segs_received, segs_retransmitted, rtos, fast_retransmits;
+    int soft_error; /* the trouble that ZEST_EV_SOFT_ERROR told of, until something is acknowledged */
 };
 ZEST_API int zest_conn_info(const struct zest *z, zest_handle conn, struct zest_conn_info *out);
 

@@ -263,6 +263,31 @@ static void refreshed_by_unicast_while_in_use(void)
     teardown();
 }
 
+/* Someone above says that nobody answers there: probed at once, and as little as any. */
+static void doubt_is_looked_into(void)
+{
+    setup();
+    arp_doubt(&fx, PEER); /* nobody that we know */
+    resolve(PEER);
+    fx_forget_sent();
+    arp_doubt(&fx, PEER); /* being asked for already */
+    CU_ASSERT_EQUAL(fx_nsent, 0);
+    answer(peer_mac, PEER);
+    arp_doubt(&fx, PEER);
+    CU_ASSERT_TRUE(sent_is(0, ARP_REQUEST, peer_mac, any_mac, PEER));
+    arp_doubt(&fx, PEER);
+    CU_ASSERT_EQUAL(fx_nsent, 1);
+    CU_ASSERT_TRUE(resolves_to(PEER, peer_mac));
+    answer(peer_mac, PEER);
+    advance(10 * ARP_RETRY_NS);
+    CU_ASSERT_EQUAL(fx_nsent, 1);
+    arp_doubt(&fx, PEER);
+    for (unsigned i = 0; i < ARP_TRIES; i++)
+        advance(ARP_RETRY_NS);
+    CU_ASSERT_EQUAL(resolve(PEER), -EAGAIN); /* gone: all are asked */
+    teardown();
+}
+
 /* The host went away: after three unicast probes all are asked, as at first. */
 static void refresh_without_answer(void)
 {
@@ -637,11 +662,12 @@ CHECK_MAIN("arp", CHECK(asks_and_is_answered), CHECK(gives_up_and_asks_anew),
            CHECK(queue_is_sent_in_order), CHECK(queue_is_bounded),
            CHECK(queue_is_dropped_on_failure), CHECK(queue_goes_home_at_the_end),
            CHECK(refreshed_by_unicast_while_in_use), CHECK(refresh_without_answer),
-           CHECK(unused_entry_expires), CHECK(deadline_is_the_earliest),
-           CHECK(answers_requests_for_us_only), CHECK(learns_from_a_request_to_us),
-           CHECK(unsolicited_replies_teach_nothing), CHECK(strangers_are_not_learned),
-           CHECK(gratuitous_update_moves_an_entry), CHECK(gratuitous_repeat_confirms_nothing),
-           CHECK(first_of_two_answers_counts), CHECK(claim_ends_the_wait),
-           CHECK(defends_its_address), CHECK(answers_probes), CHECK(announces), CHECK(malformed),
-           CHECK(many_hosts), CHECK(least_recently_used_makes_way), CHECK(full_of_questions),
+           CHECK(doubt_is_looked_into), CHECK(unused_entry_expires),
+           CHECK(deadline_is_the_earliest), CHECK(answers_requests_for_us_only),
+           CHECK(learns_from_a_request_to_us), CHECK(unsolicited_replies_teach_nothing),
+           CHECK(strangers_are_not_learned), CHECK(gratuitous_update_moves_an_entry),
+           CHECK(gratuitous_repeat_confirms_nothing), CHECK(first_of_two_answers_counts),
+           CHECK(claim_ends_the_wait), CHECK(defends_its_address), CHECK(answers_probes),
+           CHECK(announces), CHECK(malformed), CHECK(many_hosts),
+           CHECK(least_recently_used_makes_way), CHECK(full_of_questions),
            CHECK(flood_displaces_nobody_in_use))

@@ -2,6 +2,7 @@
 #define arp_input         fx_arp_input
 #define arp_resolve       fx_arp_resolve
 #define arp_send          fx_arp_send
+#define arp_doubt         fx_arp_doubt
 #define icmp_input        fx_icmp_input
 #define icmp_send_unreach fx_icmp_send_unreach
 
@@ -19,7 +20,7 @@ static int unreach_code;
 static struct pkt seen; /* the last one handed on */
 static uint8_t seen_ip[64];
 
-static uint32_t asked_be, sent_to_be; /* of ARP */
+static uint32_t asked_be, sent_to_be, doubted_be; /* of ARP */
 static int arp_result;
 static const uint8_t peer_mac[6] = {2, 0, 0, 0, 0, 2};
 
@@ -64,6 +65,11 @@ void arp_send(struct zest *z, uint32_t ip_be, struct zbuf *zb)
 {
     sent_to_be = ip_be;
     ctrlq_push(z, zb);
+}
+void arp_doubt(struct zest *z, uint32_t ip_be)
+{
+    (void)z;
+    doubted_be = ip_be;
 }
 
 static void setup(void)
@@ -470,6 +476,34 @@ static void path(void)
     fx_teardown();
 }
 
+static void path_is_marked(void)
+{
+    struct ip_path p;
+    struct ipaddr dst = ipaddr_from_v4(PEER);
+    uint8_t buf[64 + 1500];
+    setup();
+    CU_ASSERT_EQUAL(ipv4_path(&fx, &p, &dst, IP_TCP), 0);
+    ipv4_path_mark(&p, 255, 46 << 2);
+    const uint8_t *ip = ipv4_path_header(&p, buf + 64, 100) + ETH_HLEN;
+    CU_ASSERT_EQUAL(ip[1], 46 << 2);
+    CU_ASSERT_EQUAL(ip[8], 255);
+    CU_ASSERT_EQUAL(cksum_fold(cksum_add(0, ip, IPV4_HLEN)), 0);
+    fx_teardown();
+}
+
+static void doubt_goes_to_the_next_hop(void)
+{
+    setup();
+    ipv4_doubt(&fx, PEER);
+    CU_ASSERT_EQUAL(doubted_be, PEER);
+    ipv4_doubt(&fx, IP(192, 0, 2, 1));
+    CU_ASSERT_EQUAL(doubted_be, FX_GW);
+    fx.gateway_be = doubted_be = 0;
+    ipv4_doubt(&fx, IP(192, 0, 2, 1));
+    CU_ASSERT_EQUAL(doubted_be, 0);
+    fx_teardown();
+}
+
 /* Each way to fail leaves the path as it was. */
 static void path_errors(void)
 {
@@ -504,4 +538,5 @@ CHECK_MAIN("ipv4", CHECK(eth_short), CHECK(eth_not_ours), CHECK(eth_types), CHEC
            CHECK(off_subnet_source_is_fine), CHECK(cut_short), CHECK(wrong_version),
            CHECK(bad_checksum), CHECK(impossible_source), CHECK(other_destination),
            CHECK(fragments), CHECK(unknown_protocol), CHECK(small_subnets), CHECK(output),
-           CHECK(output_goes_by_the_gateway), CHECK(path), CHECK(path_errors))
+           CHECK(output_goes_by_the_gateway), CHECK(path), CHECK(path_is_marked),
+           CHECK(doubt_goes_to_the_next_hop), CHECK(path_errors))
