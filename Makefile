@@ -26,6 +26,8 @@ ZBUF_SRC  := $(call src,zbuf)
 STACK_SRC := $(call src,stack)
 NETIF_SRC := $(filter-out %.bpf.c,$(call src,netif))
 APPS_SRC  := $(call src,apps)
+SOCK_SRC  := $(call src,sockets)
+PD_SRC    := $(call src,sockets/packetdrill)
 BENCH_SRC := $(call src,bench)
 BPF_SRC   := $(wildcard netif/*.bpf.c)
 UNIT_SRC  := $(wildcard tests/unit/*_test.c)
@@ -36,6 +38,7 @@ FUZZ_SRC  := $(wildcard tests/fuzz/*_fuzz.c)
 EX_SRC    := $(call src,examples)
 SYS_SRC   := $(call src,tests/system)
 
+PD_LIB    := $(BUILD)/libzest-packetdrill.so
 LIBS      := $(BUILD)/libnetif.a $(BUILD)/libstack.a $(BUILD)/libzbuf.a
 # What unit tests, simulator, scripts and fuzzers share.
 TESTLIB   := $(BUILD)/libtests.a
@@ -57,7 +60,7 @@ say = $(if $(findstring s,$(firstword -$(MAKEFLAGS))),@:,@printf '  %-5s %s\n' $
 .SECONDARY:
 
 all: setup ## build everything
-	@$(MAKE) --no-print-directory $(BUILD)/zest $(BUILD)/libzest.a $(SYS_BIN) $(EX_BIN) $(BENCH_BIN)
+	@$(MAKE) --no-print-directory $(BUILD)/zest $(BUILD)/libzest.a $(PD_LIB) $(SYS_BIN) $(EX_BIN) $(BENCH_BIN)
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -79,12 +82,12 @@ sim: setup ## the simulator: SEED=n SEEDS=n TIME=s VERBOSE=1
 	@$(MAKE) -s --no-print-directory $(BUILD)/sim/sim_test
 	@SEED=$(SEED) SEEDS=$(SEEDS) TIME=$(TIME) VERBOSE=$(VERBOSE) $(BUILD)/sim/sim_test
 
-deps: $(LIBS) ## prove that the rooms depend one way only
+deps: $(LIBS) $(BUILD)/libsockets.a $(PD_LIB) ## prove that the rooms depend one way only
 	@tests/deps $(BUILD)
 
 lint: $(BPF_OBJ) ## clang-tidy, and clang-format in check mode
 	clang-format --dry-run -Werror $$(git ls-files '*.c' '*.h')
-	clang-tidy --quiet $(filter-out %.bpf.c,$(ZBUF_SRC) $(STACK_SRC) $(NETIF_SRC) $(APPS_SRC)) -- -std=gnu17 -D_GNU_SOURCE -I. -I$(BUILD)
+	clang-tidy --quiet $(filter-out %.bpf.c,$(ZBUF_SRC) $(STACK_SRC) $(NETIF_SRC) $(SOCK_SRC) $(PD_SRC) $(APPS_SRC)) -- -std=gnu17 -D_GNU_SOURCE -I. -I$(BUILD)
 
 format: ## clang-format in place
 	clang-format -i $$(git ls-files '*.c' '*.h')
@@ -112,6 +115,7 @@ $(BUILD)/netif/xdp_blob.o: $(BUILD)/netif/xdp_kern.bpf.o
 $(BUILD)/libzbuf.a: $(call obj,$(ZBUF_SRC))
 $(BUILD)/libstack.a: $(call obj,$(STACK_SRC))
 $(BUILD)/libnetif.a: $(call obj,$(NETIF_SRC))
+$(BUILD)/libsockets.a: $(call obj,$(SOCK_SRC))
 $(BUILD)/libtests.a: $(call obj,$(call src,tests/lib))
 $(BUILD)/lib%.a:
 	@rm -f $@
@@ -129,6 +133,12 @@ $(BUILD)/unit/apps_%: $(BUILD)/tests/unit/apps_%.o $(BUILD)/libapps.a $(LIBS)
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(LDFLAGS) $^ -lcunit $(LDLIBS) -o $@
+# What packetdrill loads; all that it shows is the function that packetdrill looks for.
+$(PD_LIB): $(call obj,$(PD_SRC)) $(BUILD)/libsockets.a $(LIBS)
+	$(CC) -shared $(LDFLAGS) -Wl,--exclude-libs,ALL $^ $(LDLIBS) -o $@
+$(BUILD)/unit/sockets_%: $(BUILD)/tests/unit/sockets_%.o $(BUILD)/libsockets.a $(TESTLIB) $(LIBS) $(PD_LIB)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) $(filter-out %.so,$^) -lcunit $(LDLIBS) -o $@
 $(BUILD)/unit/%: $(BUILD)/tests/unit/%.o $(TESTLIB) $(LIBS)
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)
