@@ -88,6 +88,16 @@ size_t zest_size(const struct zest_config *cfg)
     return round_up_64(sizeof(struct zest)) + tcp_size(&full);
 }
 
+/* The class that a payload of so many bytes needs: what is set aside must be of that size. */
+static uint32_t segment_for(uint32_t bytes)
+{
+    uint32_t seg = ZBUF_SEG_MIN;
+
+    while (seg < ZBUF_OVERHEAD + bytes)
+        seg *= 2;
+    return seg;
+}
+
 /* Frames that a link still owns keep their budget alive: it goes with the pool then. */
 static void destroy_budgets(struct zest *z)
 {
@@ -115,7 +125,10 @@ int zest_init(void *mem, const struct zest_config *cfg, struct zest **out)
     /* A quarter of the reserve is for frames that data is copied into, so that these can always go
      * on, too. */
     z->ctrl = zbuf_budget_create(z->pool, "control", full.ctrl_reserve - full.ctrl_reserve / 4, 0);
-    z->tx = zbuf_budget_create(z->pool, "linear frames", full.ctrl_reserve / 4, 0);
+    z->tx =
+        zbuf_budget_open(z->pool, &(struct zbuf_budget_config){.name = "linear frames",
+                                                               .min_bytes = full.ctrl_reserve / 4,
+                                                               .min_seg = segment_for(full.mtu)});
     if (!z->ctrl || !z->tx || tcp_init(z, (uint8_t *)mem + round_up_64(sizeof *z)) < 0) {
         destroy_budgets(z);
         return -ENOBUFS;

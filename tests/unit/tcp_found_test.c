@@ -153,6 +153,36 @@ static void tiny_receive_buffers(void)
     peer_close(&p);
 }
 
-CHECK_MAIN("tcp_found", CHECK(tiny_receive_buffers), CHECK(a_vanished_neighbour_is_given_up),
-           CHECK(a_full_buffer_beats_the_cork), CHECK(nothing_is_queued_after_the_fin),
-           CHECK(acks_carry_the_highest_sequence_number), CHECK(a_new_ack_brings_its_window))
+/* The application holds every segment that it can get. Memory for frames that data is copied into
+ * was set aside in 2K segments: a jumbo frame's worth could never be sent. */
+static void a_full_pool_still_sends_jumbo_frames(void)
+{
+    struct zbuf *hoard[65536];
+    unsigned n = 0;
+    struct peer p;
+
+    peer_open(&p, &(struct zest_config){.mtu = 9000});
+    peer_listen(&p, 80);
+    struct wire syn = peer_seg(&p, WIRE_SYN, 0, 0);
+    syn.opt.has_mss = true;
+    syn.opt.mss = 8960;
+    peer_deliver(&p, &syn);
+    peer_send(&p, A, 1, 1, NULL, 0);
+    CU_ASSERT_EQUAL_FATAL(zest_accept(p.z, p.listener, &p.conn, NULL), 0);
+    for (size_t size = 131072; size >= 1024; size /= 2)
+        while (n < 65536 && (hoard[n] = zbuf_alloc(p.pool, size - ZBUF_OVERHEAD)))
+            n++;
+    /* Not at the front of its zbuf, so that it can't go out in place. */
+    CU_ASSERT_EQUAL(zest_write(p.z, p.conn, hoard[0]->data + 100, 8960), 8960);
+    peer_flush(&p);
+    CU_ASSERT_EQUAL_FATAL(p.n, 1);
+    CU_ASSERT_EQUAL(p.out[0].payload_len, 8960);
+    while (n > 0)
+        zbuf_free(hoard[--n]);
+    peer_close(&p);
+}
+
+CHECK_MAIN("tcp_found", CHECK(a_full_pool_still_sends_jumbo_frames), CHECK(tiny_receive_buffers),
+           CHECK(a_vanished_neighbour_is_given_up), CHECK(a_full_buffer_beats_the_cork),
+           CHECK(nothing_is_queued_after_the_fin), CHECK(acks_carry_the_highest_sequence_number),
+           CHECK(a_new_ack_brings_its_window))
