@@ -350,8 +350,14 @@ static struct zbuf *app_alloc(struct side *s, size_t bytes)
 {
     starve_pause(false);
     struct zbuf *zb = zbuf_alloc(sim.node[s->node].h.pool, bytes);
-    if (!zb)
+    if (!zb) { /* less will do, and what is not needed any more is given back */
         s->write_ns = sim.now_ns + rng_range(&s->rng, MS, 50 * MS);
+        s->most = bytes / 2 > 1000 ? (uint32_t)bytes / 2 : 1000;
+        for (unsigned i = 0; i < HELD; i++) {
+            zbuf_free(s->held[i]);
+            s->held[i] = NULL;
+        }
+    }
     return zb;
 }
 
@@ -361,7 +367,7 @@ static bool next_buffer(struct side *s)
 {
     uint64_t left = s->to_write - s->written;
     uint32_t n = (uint32_t)min2(left, rng_range(&s->rng, s->chunk_min, s->chunk_max));
-    uint32_t off = 0, most = ZBUF_SEG_MAX - ZBUF_OVERHEAD;
+    uint32_t off = 0, most = s->most ? s->most : ZBUF_SEG_MAX - ZBUF_OVERHEAD;
 
     if (s->style == 1)
         n = (uint32_t)min2(left, (uint64_t)n * 8);

@@ -84,7 +84,8 @@ static void draw_machines(struct plan *p, struct rng *r)
     }
     if (yes(r, 5)) {
         p->jump_at_ns = rng_range(r, 1, p->calm_ns);
-        p->jump_by_ns = rng_log(r, S, 30 * 24 * 3600 * S);
+        p->jump_by_ns =
+            rng_log(r, S, 20 * 24 * 3600 * S); /* less than half a round of timestamps */
     }
     if (yes(r, 8)) {
         p->crash_node = (unsigned)rng_below(r, p->stacks);

@@ -129,6 +129,7 @@ struct side {
     /* intentions */
     uint64_t to_write;
     uint32_t chunk_min, chunk_max;
+    uint32_t most; /* that one buffer may hold, once memory was short; else 0 */
     unsigned style;
     bool after_eof; /* writes only when the other side has ended */
     uint64_t write_gap_ns, read_gap_ns, hold_views_ns;
