@@ -260,11 +260,35 @@ static void print_counters(const struct host *h)
             ls.rx_frames, ls.rx_dropped, ls.rx_no_memory, ls.tx_frames, ls.tx_invalid, ls.tx_kicks);
 }
 
+/* Who holds what of the pool, and which class ran out. */
+static void print_pool(const struct zbuf_pool *pool)
+{
+    struct zbuf_pool_stat st;
+    static struct zbuf_budget_stat b[ZBUF_BUDGETS];
+    unsigned n = zbuf_budget_stats(pool, b, ZBUF_BUDGETS);
+    for (unsigned i = 0; i < n && i < ZBUF_BUDGETS; i++)
+        fprintf(
+            stderr,
+            "  budget %-16s %10zu used, at most %zu; guaranteed %zu, ceiling %zu; refused %" PRIu64
+            "\n",
+            b[i].name, b[i].used, b[i].high_water, b[i].min, b[i].max, b[i].failures);
+    zbuf_pool_stat(pool, &st);
+    for (unsigned c = 0; c < ZBUF_CLASSES; c++)
+        if (st.cls[c].segs)
+            fprintf(stderr,
+                    "  class %7u %6u segments, %6u free, at most %u used; refused %" PRIu64
+                    ", fell up %" PRIu64 "\n",
+                    st.cls[c].seg_size, st.cls[c].segs, st.cls[c].free, st.cls[c].high_water,
+                    st.cls[c].failures, st.cls[c].fall_ups);
+}
+
 /* All but the pool, which a pair shares. */
 static void close_upper(struct host *h)
 {
-    if (h->z && h->opt->counters)
+    if (h->z && h->opt->counters) {
         print_counters(h);
+        print_pool(h->pool);
+    }
     if (h->nl)
         netif_loop_stop(h->nl);
     if (h->z)

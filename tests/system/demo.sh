@@ -34,7 +34,7 @@ in_background() { # starts a demo in a session of its own, and waits until the e
     env -u LAB_INSIDE --default-signal=INT DEMO_BYTES=4G setsid scripts/demo >"$log" 2>&1 &
     pid=$!
     for ((i = 0; i < 200; i++)); do
-        grep -q '%' "$log" && return 0
+        grep -q 'ready on port' "$log" && sleep 1 && return 0
         sleep 0.05
     done
     cat "$log"

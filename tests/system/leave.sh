@@ -26,7 +26,8 @@ ends_with() { # ends_with SIGNAL: status 0, so all memory was home
     cat "$LAB_TMP/echo.log"
     [ $status = 0 ]
 }
-nothing_attached() {
+nothing_attached() { # TAP: not even the interface
+    [ "$LAB" = tap ] && { ! ip link show z0 2>/dev/null; return; }
     ip link show z0
     ! ip link show z0 2>/dev/null | grep -q xdp
 }
@@ -48,6 +49,7 @@ for round in 1 2 3; do
     busy
     kill -KILL "$ECHO_PID"
     wait "$ECHO_PID" 2>/dev/null
+    check "kill -9: no XDP program is left" nothing_attached
     pkill -x socat
     wait $BUSY
 done
