@@ -68,6 +68,7 @@ static struct record_place place_of(const struct zest *z, const struct zbuf *zb,
         .off = (uint32_t)(p - (const uint8_t *)zb),
         .data_off = (uint32_t)(zb->data - (const uint8_t *)zb),
         .cls = zb->cls,
+        .received = zb->owner == zbuf_budget_id(z->tcp.rcv),
     };
 }
 

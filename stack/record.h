@@ -70,7 +70,8 @@ struct record_place {
     uint32_t generation; /* of the segment */
     uint32_t off;        /* of the bytes in it */
     uint32_t data_off;   /* of zb->data */
-    uint32_t cls;
+    uint16_t cls;
+    uint16_t received; /* the segment is charged to what connections have received */
 };
 #define RECORD_NOWHERE UINT32_MAX
 

@@ -81,6 +81,7 @@ struct pbuf {
     uint32_t seq; /* of the byte at addr */
     struct zbuf *zb;
     struct pbuf *next;
+    bool received; /* zb counts against what its connection holds */
 };
 
 /* What a segment's options said. */

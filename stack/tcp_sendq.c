@@ -44,7 +44,8 @@ void sendq_append(struct zest *z, struct tcp_conn *c, uint8_t *addr, uint32_t le
     if (c->sq_pbufs++ == 0)
         z->tcp.conns_without_pbuf--;
     *pb = (struct pbuf){.addr = addr, .len = len, .seq = c->snd_end, .zb = zbuf_ref(zb)};
-    if (is_received(z, zb))
+    pb->received = is_received(z, zb); /* its owner may change: another stack may receive it */
+    if (pb->received)
         c->held += zb->size;
     *(c->sq_tail ? &c->sq_tail->next : &c->sq_head) = pb;
     c->sq_tail = pb;
@@ -60,7 +61,7 @@ static void pop(struct zest *z, struct tcp_conn *c)
     c->sq_head = pb->next;
     if (!c->sq_head)
         c->sq_tail = NULL;
-    if (is_received(z, pb->zb))
+    if (pb->received)
         c->held -= pb->zb->size;
     zbuf_free(pb->zb);
     pb->next = z->tcp.free_pbufs;

@@ -27,7 +27,7 @@ ZEST_API const void *zest_recording(const struct zest *z, size_t *len, bool *ful
 
 struct zest_replay_needs {
     size_t pool_size; /* of the pool to play it in: its own, nobody else may use it */
-    size_t mem_size;  /* aligned to 64 */
+    size_t mem_size;  /* with a pool of just that size; aligned to 64 */
 };
 /* What playing a recording takes; -EINVAL: that is no recording, or of another version. */
 ZEST_API int zest_replay_needs(const void *recording, size_t len, struct zest_replay_needs *out);
