@@ -55,7 +55,7 @@ BPF_OBJ   := $(patsubst %.c,$(BUILD)/%.o,$(BPF_SRC))
 Q := $(if $(V),,@)
 say = $(if $(findstring s,$(firstword -$(MAKEFLAGS))),@:,@printf '  %-5s %s\n' $(1) $(2))
 
-.PHONY: all help setup demo check fuzz sim bench deps lint format clean unit-bins tests fuzzers fuzz-bins where where-fuzz
+.PHONY: all help setup demo check fuzz sim bench mutants coverage deps lint format clean unit-bins tests fuzzers fuzz-bins where where-fuzz
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -81,6 +81,12 @@ fuzz: setup ## fuzz each target for TIME=60 seconds
 sim: setup ## the simulator: SEED=n SEEDS=n TIME=s VERBOSE=1
 	@$(MAKE) -s --no-print-directory $(BUILD)/sim/sim_test
 	@SEED=$(SEED) SEEDS=$(SEEDS) TIME=$(TIME) VERBOSE=$(VERBOSE) $(BUILD)/sim/sim_test
+
+mutants: setup ## break one rule at a time; does a test notice? MUTANTS="name..." ALL=1
+	@tests/mutants/run $(MUTANTS)
+
+coverage: setup ## lines and branches of stack/ and zbuf/ that the tests run: SHOW=1
+	@tests/coverage
 
 deps: $(LIBS) $(BUILD)/libsockets.a $(PD_LIB) ## prove that the rooms depend one way only
 	@tests/deps $(BUILD)
