@@ -20,24 +20,22 @@ static inline size_t offset_in(const struct cache *c, const void *addr)
     return (size_t)((uintptr_t)addr - (uintptr_t)c->base);
 }
 
-static inline void begin_life(struct zbuf *zb, uint8_t *live, uint32_t *birth, uint32_t now)
+static inline void begin_life(struct zbuf *zb, uint8_t *live, uint8_t code, uint32_t *birth,
+                              uint32_t now)
 {
     ASAN_UNPOISON_MEMORY_REGION((uint8_t *)zb + ZBUF_HEADER, zb->size - ZBUF_HEADER);
     (void)zb;
-    __atomic_store_n(live, 1, __ATOMIC_RELAXED);
+    __atomic_store_n(live, code, __ATOMIC_RELAXED);
     __atomic_store_n(birth, now, __ATOMIC_RELAXED);
 }
 
 static inline void end_life(struct zbuf *zb, uint8_t *live)
 {
-    uint8_t *payload = (uint8_t *)zb + ZBUF_OVERHEAD;
-    if ((uintptr_t)(zb->data - payload) | zb->len | (uintptr_t)zb->next) {
-        zb->data = payload;
-        zb->len = 0;
-        zb->next = NULL;
-    }
-    zb->generation++;
     __atomic_store_n(live, 0, __ATOMIC_RELAXED);
+    zb->data = (uint8_t *)zb + ZBUF_OVERHEAD;
+    zb->len = 0;
+    zb->generation++;
+    zb->next = NULL;
     ASAN_POISON_MEMORY_REGION((uint8_t *)zb + ZBUF_HEADER, zb->size - ZBUF_HEADER);
 }
 
@@ -139,7 +137,7 @@ static COLD unsigned alloc_slow(struct zbuf_pool *pool, struct zbuf_budget *b, u
                                    class_size(cls) - ZBUF_HEADER);
             memcpy(&out[i]->owner, &stamp, sizeof stamp);
             size_t unit = pool_unit(pool, out[i]);
-            begin_life(out[i], &pool->live[unit], &pool->birth[unit], now);
+            begin_life(out[i], &pool->live[unit], LIVE(cls), &pool->birth[unit], now);
             if (unlikely(pool->debug))
                 debug_alloc(pool, out[i], site);
         }
@@ -176,7 +174,8 @@ static inline __attribute__((always_inline)) struct zbuf *alloc_one(const struct
     if (unlikely(bytes > ZBUF_SEG_MAX - ZBUF_OVERHEAD ||
                  __atomic_load_n(&c->pool, __ATOMIC_RELAXED) != pool || !cache_enter(c)))
         return NULL;
-    struct mag *m = mag_of(c, id, class_for(bytes));
+    unsigned cls = class_for(bytes);
+    struct mag *m = mag_of(c, id, cls);
     uint32_t n;
     if (unlikely(!m || (n = m->n) == 0)) {
         cache_leave(c);
@@ -187,7 +186,7 @@ static inline __attribute__((always_inline)) struct zbuf *alloc_one(const struct
     if (n < m->low)
         m->low = n;
     size_t unit = offset_in(c, zb) >> SEG_SHIFT;
-    begin_life(zb, &c->live[unit], &c->birth[unit], c->now);
+    begin_life(zb, &c->live[unit], LIVE(cls), &c->birth[unit], c->now);
     cache_leave(c);
     return zb;
 }
@@ -234,7 +233,7 @@ static inline unsigned alloc_run(const struct zbuf_pool *pool, uint32_t id, unsi
         for (; got < n && left > 0; got++) {
             struct zbuf *zb = m->slot[--left];
             size_t unit = offset_in(c, zb) >> SEG_SHIFT;
-            begin_life(zb, &c->live[unit], &c->birth[unit], now);
+            begin_life(zb, &c->live[unit], LIVE(cls), &c->birth[unit], now);
             out[got] = zb;
         }
         __atomic_store_n(&m->n, left, __ATOMIC_RELAXED);
@@ -414,9 +413,8 @@ static inline __attribute__((always_inline)) bool goes_into(const struct cache *
                                                             const struct zbuf *zb, size_t off,
                                                             const struct mag *m)
 {
-    return __atomic_load_n(&c->slab_id[off >> SLAB_SHIFT], __ATOMIC_RELAXED) == m->slab_id &&
-           !(off & slab_mask(m->slab_id)) &&
-           __atomic_load_n(&c->live[off >> SEG_SHIFT], __ATOMIC_RELAXED) != 0 &&
+    return off % ZBUF_SEG_MIN == 0 &&
+           __atomic_load_n(&c->live[off >> SEG_SHIFT], __ATOMIC_RELAXED) == LIVE(m->cls) &&
            /* acquire: sees what those did who gave theirs back */
            __atomic_load_n(&zb->refcount, __ATOMIC_ACQUIRE) == 1 && stamp_is(zb, m);
 }

@@ -29,7 +29,7 @@
 #define BATCH_FIRST 4u
 #define YIELDS_MAX  65536u /* waited for a thread that was preempted between enter and leave */
 
-struct mag zbuf_no_mag = {.slab_id = SLAB_NONE};
+struct mag zbuf_no_mag; /* of cap 0 */
 /* Of no pool: what zbuf_tls points to before the first operation. */
 static struct cache no_cache = {.last = &zbuf_no_mag};
 __thread struct cache *zbuf_tls = &no_cache;
@@ -223,7 +223,7 @@ struct mag *mag_get(struct cache *c, struct zbuf_budget *b, unsigned cls)
         m = aligned_alloc(64, (bytes + 63) & ~(size_t)63);
         if (!m)
             return NULL;
-        *m = (struct mag){.budget = b->id, .cls = (uint8_t)cls, .slab_id = slab_id(cls)};
+        *m = (struct mag){.budget = b->id, .cls = (uint8_t)cls};
         m->limit_shift = (uint8_t)(31 - __builtin_clz(slots));
         m->stamp.owner = b->id;
         m->stamp.cls = (uint8_t)cls;

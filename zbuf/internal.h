@@ -182,8 +182,7 @@ struct mag {
     uint64_t frees;      /* since the last synchronisation */
     struct stamp stamp;  /* that every segment in it has, so that allocation need not write it */
     struct mag *next;    /* in use, of the same cache */
-    uint64_t slab_id;    /* of the slabs that its segments lie in */
-    uint64_t pad;
+    uint64_t pad[2];
     struct zbuf *slot[]; /* from the next line on; the warmest last */
 };
 static_assert(offsetof(struct mag, slot) == 64, "a magazine's counters are one cache line");
@@ -321,10 +320,12 @@ static inline struct zbuf *lender(const struct zbuf *link)
     return pointer(link->priv);
 }
 
-/* Two arrays have an entry for each segment, by its first KiB: whether it is live, and since when.
- * They are outside of the segments, so that stray writes don't reach them and so that allocation
- * need not touch a header that another thread has in its cache. And they are two because a thread
- * that frees writes only to the first, which is as small as it can be. */
+/* Two arrays have an entry for each KiB: whether a live segment begins there, and of which class,
+ * and since when it is live. They are outside of the segments, so that stray writes don't reach
+ * them and so that allocation need not touch a header that another thread has in its cache. And
+ * they are two because a thread that frees writes only to the first, which is as small as it can
+ * be. */
+#define LIVE(cls)   ((uint8_t)((cls) + 1))
 #define BIRTH_SHIFT 24 /* units of 2^24 ns last for 834 days */
 static inline uint32_t birth_of(uint64_t clock_ns)
 {
