@@ -169,7 +169,9 @@ static int make_end(const struct netif_mem_config *cfg, unsigned side, struct me
     size_t seg = ZBUF_SEG_MIN;
     while (seg < ZBUF_OVERHEAD + ETH_HEADER + c->mtu)
         seg *= 2;
-    m->budget = zbuf_budget_create(cfg->pool[side], c->name, AHEAD * seg, 0);
+    m->budget = zbuf_budget_open(
+        cfg->pool[side], &(struct zbuf_budget_config){
+                             .name = c->name, .min_bytes = AHEAD * seg, .min_seg = (uint32_t)seg});
     m->nif.fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     int rc = !m->queue ? -ENOMEM : !m->budget ? -ENOBUFS : m->nif.fd < 0 ? -errno : 0;
     if (rc)

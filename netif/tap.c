@@ -299,7 +299,9 @@ static int build(struct tap *t, const struct netif_tap_config *cfg, struct netif
     size_t seg = ZBUF_SEG_MIN;
     while (seg < ZBUF_OVERHEAD + ETH_HEADER + 4u + mtu)
         seg *= 2;
-    t->budget = zbuf_budget_create(cfg->pool, name, 2 * SPARES * seg, 0);
+    t->budget = zbuf_budget_open(
+        cfg->pool, &(struct zbuf_budget_config){
+                       .name = name, .min_bytes = 2 * SPARES * seg, .min_seg = (uint32_t)seg});
     if (!t->budget)
         return link_error(err, -ENOBUFS,
                           "TAP %s: the pool cannot set %zu KiB aside to receive into", c->name,

@@ -220,7 +220,11 @@ static int set_memory_aside(struct xdp *x, const struct netif_xdp_config *cfg,
     char name[ZBUF_NAME_MAX];
     snprintf(name, sizeof name, "rx %.15s/%u", cfg->ifname, cfg->queue);
     size_t min = (size_t)(x->rx_ring + HANDED_ON) * XDP_CHUNK;
-    x->budget = zbuf_budget_create(cfg->pool, name, min, 0);
+    /* Set aside as segments of the size that the ring takes: smaller ones would be of no use to it.
+     */
+    x->budget = zbuf_budget_open(
+        cfg->pool,
+        &(struct zbuf_budget_config){.name = name, .min_bytes = min, .min_seg = XDP_CHUNK});
     if (!x->budget)
         return link_error(
             err, -ENOBUFS,
