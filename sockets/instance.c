@@ -65,7 +65,7 @@ void take_events(struct sockets *s)
         for (unsigned i = 0; i < n; i++)
             if (ev[i].user)
                 on_event(ev[i].user, &ev[i]);
-    if (any || s->lingering)
+    if (any)
         changed(s);
 }
 
@@ -126,6 +126,8 @@ void sockets_unlock(struct sockets *s)
 {
     take_events(s);
     take_timeouts(s);
+    if (s->lingering)
+        changed(s);
     pthread_mutex_unlock(&s->lock);
 }
 
