@@ -5,5 +5,6 @@
 
 int cmd_echo(int argc, char **argv);
 int cmd_perf(int argc, char **argv);
+int cmd_replay(int argc, char **argv);
 
 #endif

@@ -75,10 +75,15 @@ static int open_link(struct host *h, const struct host_options *o)
     return rc;
 }
 
-/* Everything that the link decides, and one secret. */
+/* Everything that the link decides, and one secret. number: of a pair's. */
 static int open_stack(struct host *h, const struct host_options *o, const struct zest_addr *ip,
-                      uint8_t prefix_len)
+                      uint8_t prefix_len, unsigned number)
 {
+    int rc = o->pcap ? capture_open(h, o->pcap, o->pcap_max, number) : 0;
+    if (rc == 0 && o->record)
+        rc = recording_open(h, o->record, o->record_max, number);
+    if (rc < 0)
+        return rc;
     const struct netif_caps *caps = netif_caps(h->nif);
     bool gather =
         o->gather == HOST_GATHER_ALWAYS || (o->gather == HOST_GATHER_AUTO && caps->gather_cheap);
@@ -101,6 +106,8 @@ static int open_stack(struct host *h, const struct host_options *o, const struct
         .max_conns = o->max_conns,
         .snd_buf = o->snd_buf,
         .rcv_buf = o->rcv_buf,
+        .record_mem = h->rec.mem,
+        .record_size = h->rec.size,
     };
     memcpy(cfg.mac, caps->mac, sizeof cfg.mac);
     if (getrandom(cfg.secret, sizeof cfg.secret, 0) != (ssize_t)sizeof cfg.secret) {
@@ -117,7 +124,7 @@ static int open_stack(struct host *h, const struct host_options *o, const struct
         say("no memory for %u connections; try a smaller --conns", cfg.max_conns);
         return -ENOMEM;
     }
-    int rc = zest_init(h->mem, &cfg, &h->z);
+    rc = zest_init(h->mem, &cfg, &h->z);
     if (rc < 0) {
         say("the stack did not start: %s%s", strerror(-rc),
             rc == -ENOBUFS ? "; try a larger --pool" : "");
@@ -146,7 +153,7 @@ int host_open(struct host *h, const struct host_options *o, struct ev_loop *loop
     if (rc == 0)
         rc = open_link(h, o);
     if (rc == 0)
-        rc = open_stack(h, o, &o->ip, o->prefix_len);
+        rc = open_stack(h, o, &o->ip, o->prefix_len, 0);
     if (rc < 0)
         host_close(h);
     return rc;
@@ -174,7 +181,7 @@ int host_open_pair(struct host h[2], const struct host_options *o, struct ev_loo
         for (unsigned i = 0; i < 2 && rc == 0; i++) {
             struct zest_addr ip;
             zest_addr_parse(&ip, i == 0 ? "10.0.0.1" : "10.0.0.2", 0);
-            rc = open_stack(&h[i], o, &ip, 24);
+            rc = open_stack(&h[i], o, &ip, 24, i);
         }
     }
     if (rc < 0)
@@ -196,6 +203,7 @@ int host_start(struct host *h, host_event_fn *on_event, void *ctx)
     int rc = netif_loop_start(&cfg, &h->nl);
     if (rc < 0)
         say("the event loop did not start: %s", strerror(-rc));
+    recording_start(h);
     return rc;
 }
 
@@ -291,6 +299,9 @@ static void close_upper(struct host *h)
     }
     if (h->nl)
         netif_loop_stop(h->nl);
+    recording_close(h);
+    if (h->nif)
+        capture_close(h);
     if (h->z)
         zest_fini(h->z);
     if (h->nif)

@@ -17,6 +17,7 @@
 
 #include "../netif/netif.h"
 #include "opts.h"
+#include "recording.h"
 
 struct ev_loop;
 
@@ -50,6 +51,8 @@ struct host_options {
     bool spin;
     int core; /* -1 = any */
     bool counters;
+    const char *record, *pcap; /* files; NULL = none */
+    uint64_t record_max, pcap_max;
 };
 
 /* The options' table for opt_parse(), and who takes them. mem says whether the command offers it.
@@ -68,6 +71,7 @@ struct host {
     void *mem;
     struct zest *z;
     struct netif_loop *nl;
+    struct recording rec;
 };
 
 typedef void host_event_fn(void *ctx, struct zest *z, const struct zest_event *ev, unsigned n);

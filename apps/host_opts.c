@@ -3,6 +3,8 @@
 
 #include "say.h"
 
+#include "../stack/zest_record.h"
+
 #include <arpa/inet.h>
 #include <ifaddrs.h>
 #include <netinet/in.h>
@@ -24,7 +26,11 @@ enum {
     O_RCV_BUF,
     O_CONNS,
     O_SPIN,
-    O_COUNTERS
+    O_COUNTERS,
+    O_RECORD,
+    O_RECORD_MAX,
+    O_PCAP,
+    O_PCAP_MAX
 };
 
 const struct opt host_opts[] = {
@@ -55,6 +61,14 @@ const struct opt host_opts[] = {
     {O_SPIN, "spin", NULL, "poll without ever sleeping: lowest latency, a whole core"},
     {'A', "affinity", "CORE", "run on this core only"},
     {O_COUNTERS, "counters", NULL, "at the end, print every counter that is not zero"},
+    OPT_HEAD("Finding out:"),
+    {O_RECORD, "record", "FILE",
+     "note all that goes into the stack, for 'zest replay': saved at the end, when an assertion "
+     "fails, and on a storm of time-outs"},
+    {O_RECORD_MAX, "record-max", "SIZE",
+     "memory for that; the recording ends when it is used up (default: 64M)"},
+    {O_PCAP, "pcap", "FILE", "write what crosses the link, both ways, as pcapng"},
+    {O_PCAP_MAX, "pcap-max", "SIZE", "the capture ends at that size (default: 1G)"},
     OPT_END,
 };
 
@@ -64,6 +78,8 @@ void host_options_init(struct host_options *o)
     o->pool_size = 64ull << 20;
     o->max_conns = 4096;
     o->core = -1;
+    o->record_max = 64ull << 20;
+    o->pcap_max = 1ull << 30;
 }
 
 bool host_option(struct host_options *o, int key, const char *name, const char *arg)
@@ -130,6 +146,18 @@ bool host_option(struct host_options *o, int key, const char *name, const char *
         return true;
     case O_COUNTERS:
         o->counters = true;
+        return true;
+    case O_RECORD:
+        o->record = arg;
+        return true;
+    case O_RECORD_MAX:
+        o->record_max = opt_size(name, arg, ZEST_RECORD_MIN, 64ull << 30);
+        return true;
+    case O_PCAP:
+        o->pcap = arg;
+        return true;
+    case O_PCAP_MAX:
+        o->pcap_max = opt_size(name, arg, 4096, 1ull << 40);
         return true;
     default:
         return false;

@@ -42,7 +42,10 @@ const struct netif_caps *netif_caps(const struct netif *nif)
 
 unsigned netif_rx(struct netif *nif, struct zbuf **frames, unsigned max)
 {
-    return nif->ops->rx(nif, frames, max);
+    unsigned n = nif->ops->rx(nif, frames, max);
+    if (nif->capture)
+        capture_rx(nif->capture, frames, n);
+    return n;
 }
 
 unsigned netif_tx_room(const struct netif *nif)
@@ -52,6 +55,8 @@ unsigned netif_tx_room(const struct netif *nif)
 
 void netif_tx(struct netif *nif, const struct zest_frame *frames, unsigned n)
 {
+    if (nif->capture)
+        capture_tx(nif->capture, frames, n);
     nif->ops->tx(nif, frames, n);
 }
 
@@ -74,8 +79,10 @@ void netif_get_stats(struct netif *nif, struct netif_stats *out)
 
 void netif_close(struct netif *nif)
 {
-    if (nif)
-        nif->ops->close(nif);
+    if (!nif)
+        return;
+    netif_capture_stop(nif, NULL);
+    nif->ops->close(nif);
 }
 
 uint64_t netif_now(void)

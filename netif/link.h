@@ -32,9 +32,14 @@ struct netif {
     struct zbuf_pool *pool;
     struct netif_caps caps;
     struct netif_stats stats;
-    int fd;    /* -1 = none */
-    int error; /* -errno of a link that is gone for good */
+    int fd;                        /* -1 = none */
+    int error;                     /* -errno of a link that is gone for good */
+    struct netif_capture *capture; /* NULL = none */
 };
+
+/* capture.c */
+void capture_rx(struct netif_capture *c, struct zbuf *const *frames, unsigned n);
+void capture_tx(struct netif_capture *c, const struct zest_frame *frames, unsigned n);
 
 _Noreturn void link_bug(const char *cond, const char *file, int line);
 

@@ -119,6 +119,25 @@ NETIF_API int netif_kick(struct netif *nif);
 NETIF_API int netif_fd(const struct netif *nif);
 NETIF_API void netif_get_stats(struct netif *nif, struct netif_stats *out);
 
+/* ---- capture
+ * -------------------------------------------------------------------------------------- */
+
+struct netif_capture_config {
+    const char *path;   /* of the pcapng file; what was there is overwritten */
+    uint64_t max_bytes; /* the file ends before it would get larger; 0 = no bound */
+};
+struct netif_capture_stats {
+    uint64_t frames; /* in the file */
+    uint64_t lost;   /* after it was full */
+    bool failed;     /* not all could be written */
+};
+/* From now on every frame that netif_rx() returns or netif_tx() takes is written to a file. The
+ * time that takes is the loop's: this is for finding out, not for every day. */
+NETIF_API int netif_capture_start(struct netif *nif, const struct netif_capture_config *cfg,
+                                  struct netif_error *err);
+/* netif_close() does it too. out may be NULL. */
+NETIF_API void netif_capture_stop(struct netif *nif, struct netif_capture_stats *out);
+
 /* ---- the loop
  * ------------------------------------------------------------------------------------- */
 
