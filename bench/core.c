@@ -1,7 +1,8 @@
 /* core.c - what the protocol core itself costs: nanoseconds for each data segment sent, and for
  * each received, ACKs and the application's calls included, with no link under it. Two stacks
  * exchange frames in memory; the wire's copying is timed apart and not counted. Checksums are
- * computed in software, once in each direction, and are part of it.
+ * computed in software, once in each direction, and are part of it. Then the same with both stacks'
+ * flight recorders on (zest_record.h): what they add.
  *
  * usage: core [MTU [SEGMENTS]]; prints JSON lines, mode "mem". */
 #include <sched.h>
@@ -9,10 +10,12 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "stack/zest_record.h"
 #include "tests/unit/pair.h"
 
-#define RUNS  7
-#define BURST 64u
+#define RUNS   7
+#define BURST  64u
+#define RECORD (512u << 20) /* bytes, for both stacks */
 
 static uint64_t now_ns(void)
 {
@@ -24,6 +27,7 @@ static uint64_t now_ns(void)
 struct cost {
     uint64_t send_ns, receive_ns;
 };
+static double recorded[2]; /* bytes a segment, of the sender and of the receiver */
 
 static unsigned carry(struct pair *p, const struct zest_frame *f, unsigned n, struct zbuf **to)
 {
@@ -40,7 +44,8 @@ static unsigned carry(struct pair *p, const struct zest_frame *f, unsigned n, st
     return n;
 }
 
-static struct cost run(uint16_t mtu, uint64_t segments)
+/* record: memory for the recorders, or NULL. */
+static struct cost run(uint16_t mtu, uint64_t segments, void *record)
 {
     struct pair p;
     zest_handle c[2];
@@ -53,7 +58,8 @@ static struct cost run(uint16_t mtu, uint64_t segments)
     uint32_t off = 0;
     uint64_t received = 0;
 
-    pair_open(&p, &(struct zest_config){.mtu = mtu});
+    pair_open(&p, &(struct zest_config){
+                      .mtu = mtu, .record_mem = record, .record_size = record ? RECORD : 0});
     if (pair_connect(&p, c, NULL) < 0 || zest_conn_info(p.z[0], c[0], &info) < 0)
         abort();
     while (received < segments * info.mss) {
@@ -93,6 +99,14 @@ static struct cost run(uint16_t mtu, uint64_t segments)
     cost.send_ns = cost.send_ns * 10 / segments;
     cost.receive_ns = cost.receive_ns * 10 / segments;
     zbuf_free(zb);
+    for (int i = 0; record && i < 2; i++) {
+        size_t len;
+        bool full;
+        zest_recording(p.z[i], &len, &full);
+        recorded[i] = (double)len / (double)segments;
+        if (full)
+            abort(); /* it would not have recorded all that was timed */
+    }
     pair_close(&p);
     return cost;
 }
@@ -103,28 +117,48 @@ static int by_value(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
+static void report(const char *name, uint16_t mtu, uint64_t tenths)
+{
+    printf("{\"name\":\"%s\",\"mode\":\"mem\",\"mtu\":%u,\"unit\":\"ns\",\"value\":%.1f}\n", name,
+           mtu, (double)tenths / 10);
+}
+
+/* What recording adds; the peer is the same stack without. */
+static void report_record(const char *name, uint16_t mtu, uint64_t on, uint64_t off, double bytes)
+{
+    printf("{\"name\":\"%s\",\"mode\":\"mem\",\"mtu\":%u,\"unit\":\"ns\",\"value\":%.1f,"
+           "\"bytes\":%.1f,\"peer\":\"recorder off\",\"peer_value\":%.1f,\"ratio\":%.3f}\n",
+           name, mtu, (double)on / 10, bytes, (double)off / 10, (double)on / (double)off);
+}
+
 int main(int argc, char **argv)
 {
     uint16_t mtu = (uint16_t)(argc > 1 ? atoi(argv[1]) : 1500);
     uint64_t segments = argc > 2 ? strtoull(argv[2], NULL, 10) : 200000;
-    uint64_t send[RUNS], receive[RUNS];
+    uint64_t send[2][RUNS], receive[2][RUNS];
     cpu_set_t one;
+    void *record = malloc(RECORD);
 
+    if (!record)
+        return 1;
+    memset(record, 1, RECORD); /* page faults are not what is timed */
     CPU_ZERO(&one);
     CPU_SET(0, &one);
     sched_setaffinity(0, sizeof one, &one);
-    for (int i = 0; i < RUNS; i++) {
-        struct cost c = run(mtu, segments);
-        send[i] = c.send_ns;
-        receive[i] = c.receive_ns;
+    for (int i = 0; i < 2 * RUNS; i++) { /* in turn: the machine's moods are shared */
+        struct cost c = run(mtu, segments, i % 2 ? record : NULL);
+        send[i % 2][i / 2] = c.send_ns;
+        receive[i % 2][i / 2] = c.receive_ns;
     }
-    qsort(send, RUNS, sizeof send[0], by_value);
-    qsort(receive, RUNS, sizeof receive[0], by_value);
-    printf("{\"name\":\"core_send_segment\",\"mode\":\"mem\",\"mtu\":%u,\"unit\":\"ns\",\"value\":%"
-           ".1f}\n",
-           mtu, (double)send[RUNS / 2] / 10);
-    printf("{\"name\":\"core_receive_segment\",\"mode\":\"mem\",\"mtu\":%u,\"unit\":\"ns\","
-           "\"value\":%.1f}\n",
-           mtu, (double)receive[RUNS / 2] / 10);
+    free(record);
+    for (int on = 0; on < 2; on++) {
+        qsort(send[on], RUNS, sizeof send[on][0], by_value);
+        qsort(receive[on], RUNS, sizeof receive[on][0], by_value);
+    }
+    report("core_send_segment", mtu, send[0][RUNS / 2]);
+    report("core_receive_segment", mtu, receive[0][RUNS / 2]);
+    report_record("record_send_segment", mtu, send[1][RUNS / 2], send[0][RUNS / 2], recorded[0]);
+    report_record("record_receive_segment", mtu, receive[1][RUNS / 2], receive[0][RUNS / 2],
+                  recorded[1]);
     return 0;
 }

@@ -5,46 +5,19 @@
 #include "eth.h"
 #include "stack.h"
 
-#define TAIL 16u /* kept free for the last word, REC_FULL */
-
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "recordings are little-endian");
 
 /* ---- writing */
 
-static void give_up(struct record *r)
-{
-    r->full = true;
-    r->used = r->entry;
-    r->buf[r->used++] = REC_FULL;
-}
-
-void record_put(struct record *r, const void *p, size_t n)
+/* Nothing fits any more after that. */
+void record_give_up(struct record *r)
 {
     if (r->full)
         return;
-    if (n > r->size - TAIL - r->used) {
-        give_up(r);
-        return;
-    }
-    memcpy(r->buf + r->used, p, n);
-    r->used += n;
-}
-
-void record_u32(struct record *r, uint32_t v)
-{
-    record_put(r, &v, sizeof v);
-}
-
-void record_u64(struct record *r, uint64_t v)
-{
-    record_put(r, &v, sizeof v);
-}
-
-void record_begin(struct record *r, enum record_op op)
-{
-    r->entry = r->used;
-    r->questions = 0;
-    record_put(r, &(uint8_t){(uint8_t)op}, 1);
+    r->full = true;
+    r->used = r->entry;
+    r->buf[r->used++] = REC_FULL;
+    r->size = r->used;
 }
 
 /* A NULL one is a length of 0. */
@@ -99,6 +72,7 @@ void record_frame_in(struct record *r, const struct zest *z, const struct zbuf *
     struct record_place place = place_of(z, zb, zb->data);
     uint32_t kept = record_header_len(zb->data, zb->len);
 
+    __builtin_prefetch(r->buf + r->used + 512, 1);
     record_put(r, &place, sizeof place);
     record_u32(r, zb->len);
     record_u32(r, kept);
@@ -300,7 +274,7 @@ void record_init(struct zest *z)
     memcpy(head.ip, cfg->ip.ip, 16);
     memcpy(head.gateway, cfg->gateway.ip, 16);
     memcpy(head.secret, cfg->secret, 16);
-    *r = (struct record){.buf = cfg->record_mem, .size = cfg->record_size};
+    *r = (struct record){.buf = cfg->record_mem, .size = cfg->record_size - 1};
     record_put(r, &head, sizeof head);
     r->entry = r->used;
     z->rec = r;

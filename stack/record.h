@@ -18,6 +18,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "zest_record.h"
 
@@ -77,7 +78,7 @@ struct record_place {
 
 struct record {
     uint8_t *buf;
-    size_t used, size;
+    size_t used, size;  /* writing: one byte is kept back, for REC_FULL */
     size_t entry;       /* where the open one begins */
     uint64_t hash;      /* of all results so far */
     uint32_t questions; /* asked in this call */
@@ -86,11 +87,33 @@ struct record {
     bool starved;   /* replaying: the pool had less than the recorded one */
 };
 
-/* Writing. What does not fit takes the whole entry back, and ends the recording. */
-void record_begin(struct record *r, enum record_op op);
-void record_put(struct record *r, const void *p, size_t n);
-void record_u32(struct record *r, uint32_t v);
-void record_u64(struct record *r, uint64_t v);
+/* Writing. What does not fit takes the whole entry back, and ends the recording. Inline, as nearly
+ * all that is written is a few bytes of a size that the compiler knows. */
+void record_give_up(struct record *r);
+static inline void record_put(struct record *r, const void *p, size_t n)
+{
+    if (n > r->size - r->used) {
+        record_give_up(r);
+        return;
+    }
+    memcpy(r->buf + r->used, p, n);
+    r->used += n;
+}
+static inline void record_u32(struct record *r, uint32_t v)
+{
+    record_put(r, &v, sizeof v);
+}
+static inline void record_u64(struct record *r, uint64_t v)
+{
+    record_put(r, &v, sizeof v);
+}
+static inline void record_begin(struct record *r, enum record_op op)
+{
+    r->entry = r->used;
+    r->questions = 0;
+    __builtin_prefetch(r->buf + r->used + 512, 1); /* memory never touched before */
+    record_put(r, &(uint8_t){(uint8_t)op}, 1);
+}
 void record_addr(struct record *r, const struct zest_addr *a);
 void record_place(struct record *r, const struct zest *z, const void *addr);
 void record_frame_in(struct record *r, const struct zest *z, const struct zbuf *zb);

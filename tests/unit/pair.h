@@ -51,6 +51,10 @@ static inline void pair_open(struct pair *p, const struct zest_config *proto)
         cfg.ip = pair_addr(i, 0);
         memcpy(cfg.mac, (uint8_t[6]){2, 0, 0, 0, 0, (uint8_t)(i + 1)}, 6);
         memset(cfg.secret, 'a' + i, sizeof cfg.secret);
+        if (cfg.record_mem) { /* a half for each */
+            cfg.record_size /= 2;
+            cfg.record_mem = (uint8_t *)cfg.record_mem + (size_t)i * cfg.record_size;
+        }
         size_t n = zest_size(&cfg);
         if (n == 0 || !(p->mem[i] = aligned_alloc(64, (n + 63) & ~63ull)) ||
             zest_init(p->mem[i], &cfg, &p->z[i]) < 0)
