@@ -141,10 +141,12 @@ $(BUILD)/unit/apps_%: $(BUILD)/tests/unit/apps_%.o $(BUILD)/libapps.a $(LIBS)
 	$(Q)$(CC) $(LDFLAGS) $^ -lcunit $(LDLIBS) -o $@
 # What packetdrill loads; all that it shows is the function that packetdrill looks for.
 $(PD_LIB): $(call obj,$(PD_SRC)) $(BUILD)/libsockets.a $(LIBS)
-	$(CC) -shared $(LDFLAGS) -Wl,--exclude-libs,ALL $^ $(LDLIBS) -o $@
+	$(call say,LINK,$@)
+	$(Q)$(CC) -shared $(LDFLAGS) -Wl,--exclude-libs,ALL,--as-needed,-z,nodelete $^ $(LDLIBS) -o $@
 $(BUILD)/unit/sockets_%: $(BUILD)/tests/unit/sockets_%.o $(BUILD)/libsockets.a $(TESTLIB) $(LIBS) $(PD_LIB)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) $(filter-out %.so,$^) -lcunit $(LDLIBS) -o $@
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS) $(filter-out %.so,$^) -lcunit $(LDLIBS) -o $@
 $(BUILD)/unit/%: $(BUILD)/tests/unit/%.o $(TESTLIB) $(LIBS)
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)
@@ -171,6 +173,9 @@ $(BUILD)/script/%: $(BUILD)/tests/script/%.o $(TESTLIB) $(LIBS)
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(LDFLAGS) $^ -lcunit $(LDLIBS) -o $@
+$(BUILD)/script/script_test: $(call obj,$(call src,tests/script)) $(TESTLIB) $(LIBS)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) $^ $(LDLIBS) -o $@
 $(BUILD)/fuzz/%: $(BUILD)/tests/fuzz/%.o $(TESTLIB) $(LIBS)
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)
