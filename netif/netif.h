@@ -53,6 +53,7 @@ struct netif_stats {
     uint64_t rx_no_memory; /* of them, because the pool had no segment to receive into */
     uint64_t tx_invalid;   /* frames that the kernel refused */
     uint64_t tx_kicks;     /* system calls made to send */
+    uint64_t tx_held;      /* times that sending paused, because the device dropped a frame */
 };
 
 /* ---- opening

@@ -34,7 +34,9 @@
 #define ETH_HEADER   14u
 #define XDP_RING_DEF 2048u
 #define XDP_RING_MIN 64u
-#define XDP_FILL_MIN 512u /* segments lent to the kernel to begin with */
+/* Segments lent to the kernel to begin with, and at least: more than a connection's default window,
+ * so that what one sender may send at once is not lost while we do not run. */
+#define XDP_FILL_MIN 1024u
 #define XDP_RING_MAX 32768u
 
 struct xdp_prog {
@@ -69,7 +71,8 @@ struct xdp {
     uint64_t *in_flight; /* [2 * tx_ring]: offset + 1 of each descriptor that the kernel holds */
     uint32_t n_in_flight, next_put, next_find;
     uint32_t tx_ring;
-    uint32_t tx_queued; /* descriptors put since the last submit */
+    uint32_t tx_queued;              /* descriptors put since the last submit */
+    uint64_t hold_ns, held_until_ns; /* nothing is sent until then; 0 = the device keeps up */
 };
 
 static inline struct xdp *xdp_of(const struct netif *nif)

@@ -10,11 +10,14 @@
 #include "xdp.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <sys/socket.h>
 
 #define REFILL_BATCH 64u
 #define FILL_AGE     65536u /* polls that found frames, before the fill ring is shortened */
 #define KICKS_MAX    64u    /* send calls in one kick */
+#define HOLD_MIN_NS  20000u
+#define HOLD_MAX_NS  1000000u
 
 static inline uint64_t offset_of(const struct xdp *x, const void *addr)
 {
@@ -221,6 +224,20 @@ void xdp_tx(struct netif *nif, const struct zest_frame *frames, unsigned n)
     nif->stats.tx_frames += n;
 }
 
+/* The kernel says EBUSY when the device dropped a frame for want of room: the other side's softirq
+ * does not keep up, on veth mostly because its thread waits for this very core. To go on would lose
+ * the rest of the ring, too. So the core is offered to others, and the ring left alone for a while.
+ */
+static void hold_back(struct xdp *x)
+{
+    x->hold_ns = x->hold_ns ? 2 * x->hold_ns : HOLD_MIN_NS;
+    if (x->hold_ns > HOLD_MAX_NS)
+        x->hold_ns = HOLD_MAX_NS;
+    sched_yield();
+    x->held_until_ns = netif_now() + x->hold_ns;
+    x->nif.stats.tx_held++;
+}
+
 /* One send call moves as much as the kernel's budget, its buffers and the completion ring allow, so
  * it is repeated as long as that gets on. */
 int xdp_kick(struct netif *nif)
@@ -230,16 +247,22 @@ int xdp_kick(struct netif *nif)
         xsk_ring_prod__submit(&x->tx, x->tx_queued);
         x->tx_queued = 0;
     }
-    for (unsigned i = 0; i < KICKS_MAX; i++) {
+    bool held = x->hold_ns > 0 && netif_now() < x->held_until_ns;
+    for (unsigned i = 0; i < KICKS_MAX && !held; i++) {
         uint32_t before = __atomic_load_n(x->tx.consumer, __ATOMIC_ACQUIRE);
         if (before == *x->tx.producer || !xsk_ring_prod__needs_wakeup(&x->tx))
             break;
         nif->stats.tx_kicks++;
         int err = sendto(nif->fd, NULL, 0, MSG_DONTWAIT, NULL, 0) < 0 ? errno : 0;
         uint32_t reaped = reap(x);
+        if (err == EBUSY) {
+            hold_back(x);
+            break;
+        }
+        x->hold_ns = 0;
         if (err == ENXIO || err == ENODEV) /* the socket was unbound: the interface is gone */
             nif->error = -ENODEV;
-        if (err != 0 && err != EAGAIN && err != EBUSY && err != ENOBUFS && err != EINTR)
+        if (err != 0 && err != EAGAIN && err != ENOBUFS && err != EINTR)
             return nif->error ? nif->error : -err;
         if (__atomic_load_n(x->tx.consumer, __ATOMIC_ACQUIRE) == before && reaped == 0)
             break;

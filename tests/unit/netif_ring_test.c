@@ -2,6 +2,8 @@
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <time.h>
 
 #include "check.h"
 #include "netif/xdp.h"
@@ -19,12 +21,42 @@ struct kernel_ring {
 };
 static struct kernel_ring fill, comp, rx, tx;
 
+static uint64_t *addrs(struct kernel_ring *r)
+{
+    return (uint64_t *)(void *)r->descs;
+}
+
 static const struct netif_ops no_ops;
+
+/* The calls that the link makes are answered here, in place of the C library's. */
+static int send_error;
+static unsigned send_calls, send_moves; /* descriptors that one call takes off the ring */
+static uint64_t clock_ns;
+
+ssize_t sendto(int fd, const void *p, size_t n, int flags, const struct sockaddr *to, socklen_t len)
+{
+    (void)fd, (void)p, (void)n, (void)flags, (void)to, (void)len;
+    send_calls++;
+    for (unsigned i = 0; i < send_moves && tx.consumer != tx.producer; i++, tx.consumer++)
+        addrs(&comp)[comp.producer++ % RING] = tx.descs[tx.consumer % RING].addr;
+    errno = send_error;
+    return send_error ? -1 : 0;
+}
+
+int clock_gettime(clockid_t id, struct timespec *ts)
+{
+    (void)id;
+    *ts = (struct timespec){(time_t)(clock_ns / 1000000000u), (long)(clock_ns % 1000000000u)};
+    return 0;
+}
 
 static void open_rings(size_t pool_size)
 {
     memset(&fill, 0, sizeof fill);
     comp = rx = tx = fill;
+    send_error = 0;
+    send_calls = send_moves = 0;
+    clock_ns = 1000000000;
     x = calloc(1, sizeof *x);
     x->nif.ops = &no_ops;
     x->nif.fd = -1;
@@ -78,11 +110,6 @@ static void close_rings(void)
     free(x->lent_free);
     free(x->in_flight);
     free(x);
-}
-
-static uint64_t *addrs(struct kernel_ring *r)
-{
-    return (uint64_t *)(void *)r->descs;
 }
 
 /* The kernel takes a buffer from the fill ring, and puts a frame of len bytes into it. */
@@ -360,8 +387,76 @@ static void no_room_left(void)
     close_rings();
 }
 
+static void queue_frames(unsigned n)
+{
+    tx.flags = XDP_RING_NEED_WAKEUP;
+    while (n-- > 0) {
+        struct zest_frame f = frame(60);
+        xdp_tx(nif, &f, 1);
+    }
+}
+
+/* One call moves a part: called again until the ring is empty, and no further. */
+static void kicks_until_all_is_sent(void)
+{
+    open_rings(POOL);
+    send_moves = 10;
+    send_error = EAGAIN; /* there is more */
+    queue_frames(25);
+    CU_ASSERT_EQUAL(xdp_kick(nif), 0);
+    CU_ASSERT_EQUAL(send_calls, 3);
+    CU_ASSERT_EQUAL(xdp_in_flight(nif), 0);
+    CU_ASSERT_EQUAL(xdp_kick(nif), 0);
+    CU_ASSERT_EQUAL(send_calls, 3); /* nothing to send, no call */
+    close_rings();
+}
+
+static void stops_when_nothing_moves(void)
+{
+    open_rings(POOL);
+    send_error = EAGAIN;
+    queue_frames(5);
+    CU_ASSERT_EQUAL(xdp_kick(nif), 0);
+    CU_ASSERT_EQUAL(send_calls, 1);
+    send_error = ENETDOWN;
+    CU_ASSERT_EQUAL(xdp_kick(nif), -ENETDOWN);
+    CU_ASSERT_EQUAL(x->nif.error, 0); /* it may come up again */
+    send_error = ENXIO;
+    CU_ASSERT_EQUAL(xdp_kick(nif), -ENODEV);
+    CU_ASSERT_EQUAL(x->nif.error, -ENODEV);
+    close_rings();
+}
+
+/* A frame was dropped: the rest waits, longer each time, and then goes on. */
+static void holds_back_when_the_device_drops(void)
+{
+    open_rings(POOL);
+    send_moves = 1;
+    send_error = EBUSY;
+    queue_frames(10);
+    CU_ASSERT_EQUAL(xdp_kick(nif), 0);
+    CU_ASSERT_EQUAL(send_calls, 1); /* one frame lost, not ten */
+    CU_ASSERT_EQUAL(xdp_kick(nif), 0);
+    CU_ASSERT_EQUAL(send_calls, 1);
+    uint64_t first = x->held_until_ns - clock_ns;
+    clock_ns += first;
+    CU_ASSERT_EQUAL(xdp_kick(nif), 0);
+    CU_ASSERT_EQUAL(send_calls, 2);
+    CU_ASSERT_EQUAL(x->held_until_ns - clock_ns, 2 * first);
+    clock_ns += 2 * first;
+    send_error = 0;
+    send_moves = 10;
+    CU_ASSERT_EQUAL(xdp_kick(nif), 0);
+    CU_ASSERT_EQUAL(xdp_in_flight(nif), 0);
+    CU_ASSERT_EQUAL(x->hold_ns, 0);
+    CU_ASSERT_EQUAL(x->nif.stats.tx_held, 2);
+    close_rings();
+}
+
 CHECK_MAIN("netif_ring", CHECK(fills_the_ring_with_chunks), CHECK(receives_and_replaces),
            CHECK(goes_round_for_ever), CHECK(a_frame_over_several_buffers_is_dropped),
            CHECK(lives_through_an_empty_pool), CHECK(fill_ring_that_looks_too_full),
            CHECK(the_fill_ring_grows_with_the_load), CHECK(sends_what_it_is_given),
-           CHECK(completions_in_any_order), CHECK(one_segment_in_many_frames), CHECK(no_room_left))
+           CHECK(completions_in_any_order), CHECK(one_segment_in_many_frames), CHECK(no_room_left),
+           CHECK(kicks_until_all_is_sent), CHECK(stops_when_nothing_moves),
+           CHECK(holds_back_when_the_device_drops))
