@@ -266,24 +266,28 @@ unsigned zbuf_alloc_bulk(struct zbuf_budget *b, size_t bytes, struct zbuf **out,
 
 /* ---- references */
 
-static COLD void ref_wrong(const struct zbuf *zb)
+static COLD struct cache *cache_for(const struct zbuf *zb, const char *what)
 {
-    const struct zbuf_pool *pool = pool_of_addr(zb);
-    if (!pool)
-        zbuf_misuse(NULL, zb, "reference to something that is not a zbuf");
+    struct cache *c = cache_of_addr(zb);
+    if (!c)
+        zbuf_misuse(NULL, zb, what);
+    return c;
+}
+
+static COLD void ref_wrong(const struct zbuf_pool *pool, const struct zbuf *zb)
+{
     zbuf_misuse(pool, zb, is_live(pool, zb) ? "refcount overflow" : "reference to a freed segment");
 }
 
 struct zbuf *zbuf_ref(struct zbuf *zb)
 {
     const struct cache *c = zbuf_tls;
-    size_t off = offset_in(c, zb);
-    bool live = likely(off < __atomic_load_n(&c->size, __ATOMIC_RELAXED))
-                    ? __atomic_load_n(&c->live[off >> SEG_SHIFT], __ATOMIC_RELAXED) != 0
-                    : is_live(zb->pool, zb);
+    if (unlikely(offset_in(c, zb) >= __atomic_load_n(&c->size, __ATOMIC_RELAXED)))
+        c = cache_for(zb, "reference to something that is not a zbuf");
+    uint8_t live = __atomic_load_n(&c->live[offset_in(c, zb) >> SEG_SHIFT], __ATOMIC_RELAXED);
     uint32_t before = zbuf_refcount(zb);
     if (unlikely(!live || before >= INT32_MAX))
-        ref_wrong(zb);
+        ref_wrong(c->pool, zb);
     if (zb->flags & FLAG_OWNED)
         __atomic_store_n(&zb->refcount, before + 1, __ATOMIC_RELAXED);
     else
@@ -350,11 +354,7 @@ static COLD void free_slow(struct zbuf_pool *pool, struct zbuf *zb, unsigned cls
 /* zb is not in the pool that this thread used last: finds out which, or whether it is a zbuf. */
 static COLD void free_elsewhere(struct zbuf *zb)
 {
-    struct zbuf_pool *pool = pool_of_addr(zb);
-    if (!pool)
-        zbuf_misuse(NULL, zb, "free of something that is not a zbuf");
-    if (!cache_get(pool))
-        zbuf_misuse(pool, zb, "no memory for this thread's cache, needed to free");
+    cache_for(zb, "free of something that is not a zbuf");
     zbuf_free(zb);
 }
 

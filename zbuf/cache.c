@@ -187,6 +187,18 @@ struct zbuf_pool *pool_of_addr(const void *addr)
     return pool;
 }
 
+struct cache *cache_of_addr(const void *addr)
+{
+    for (struct cache *c = thread_caches; c; c = c->next_in_thread)
+        if ((uintptr_t)addr - (uintptr_t)c->base < __atomic_load_n(&c->size, __ATOMIC_ACQUIRE))
+            return zbuf_tls = c;
+    struct zbuf_pool *pool = pool_of_addr(addr);
+    struct cache *c = pool ? cache_get(pool) : NULL;
+    if (pool && !c)
+        zbuf_misuse(pool, addr, "no memory for this thread's cache");
+    return c;
+}
+
 uint64_t clock_now(const struct zbuf_pool *pool)
 {
     uint64_t ticked = __atomic_load_n(&pool->clock_ns, __ATOMIC_RELAXED);

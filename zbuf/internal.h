@@ -370,6 +370,8 @@ void waiters_drop(struct zbuf_budget *b);
 /* cache.c */
 /* The calling thread's cache of pool; NULL if there is no memory for one. Not under the lock. */
 struct cache *cache_get(struct zbuf_pool *pool);
+/* The calling thread's cache of the pool that addr lies in; NULL if it is in none. */
+struct cache *cache_of_addr(const void *addr);
 struct zbuf_pool *pool_of_addr(const void *addr); /* among all pools; not under a lock */
 void pool_register(struct zbuf_pool *pool);
 void pool_unregister(struct zbuf_pool *pool); /* also takes the caches from their threads */

@@ -1,4 +1,10 @@
 /* zbuf_test.c - the pool's contract as zbuf.h states it. */
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+
 #include "tests/unit/zbuf_fixture.h"
 #include "zbuf/sanitize.h" /* whether this build has AddressSanitizer */
 
@@ -98,6 +104,10 @@ static void each_size_gets_the_best_fitting_class(void)
     CU_ASSERT_PTR_NULL(zbuf_alloc(pool, ZBUF_SEG_MAX - ZBUF_OVERHEAD + 1));
     CU_ASSERT_EQUAL(errno, EMSGSIZE);
     CU_ASSERT_PTR_NULL(zbuf_alloc(pool, SIZE_MAX));
+    CU_ASSERT_EQUAL(errno, EMSGSIZE);
+    errno = 0;
+    struct zbuf *none[2];
+    CU_ASSERT_EQUAL(zbuf_alloc_bulk(zbuf_budget_app(pool), SIZE_MAX, none, 2), 0);
     CU_ASSERT_EQUAL(errno, EMSGSIZE);
     CU_ASSERT_EQUAL(zbuf_pool_destroy(pool), 0);
 }
@@ -334,6 +344,133 @@ static void tx_done_foreign(void)
     zbuf_tx_done(zbuf_pool_create(NULL), &local);
 }
 
+static void ref_foreign(void)
+{
+    struct zbuf_pool *pool = zbuf_pool_create(NULL);
+    static struct zbuf foreign;
+    foreign.pool = pool;
+    zbuf_ref(&foreign);
+}
+static void free_in_a_free_slab(void)
+{
+    struct zbuf_pool *pool = zbuf_pool_create(NULL);
+    zbuf_free(zbuf_alloc(pool, 1));
+    zbuf_free((struct zbuf *)(void *)(zbuf_pool_base(pool) + 8 * ZBUF_SLAB));
+}
+static void refcount_gone_wild(void)
+{
+    struct zbuf *zb = zbuf_alloc(zbuf_pool_create(NULL), 3000);
+    zb->refcount = 0;
+    zbuf_free(zb);
+}
+static void owner_gone_wild(void)
+{
+    struct zbuf *zb = zbuf_alloc(zbuf_pool_create(NULL), 3000);
+    zb->owner = 4711;
+    zbuf_free(zb);
+}
+static void charge_freed(void)
+{
+    struct zbuf_pool *pool = zbuf_pool_create(NULL);
+    struct zbuf *zb = zbuf_alloc(pool, 3000);
+    zbuf_free(zb);
+    zbuf_charge(zb, zbuf_budget_app(pool));
+}
+static void charge_damaged(void)
+{
+    struct zbuf_pool *pool = zbuf_pool_create(NULL);
+    struct zbuf *zb = zbuf_alloc(pool, 3000);
+    zb->owner = 4711;
+    zbuf_charge(zb, zbuf_budget_app(pool));
+}
+static void charge_to_another_pool(void)
+{
+    struct zbuf *zb = zbuf_alloc(zbuf_pool_create(NULL), 3000);
+    zbuf_charge(zb, zbuf_budget_app(zbuf_pool_create(NULL)));
+}
+static void damage_is_met_with_an_abort(void)
+{
+    ABORTS(ref_foreign);
+    SAYS("not a zbuf");
+    ABORTS(free_in_a_free_slab);
+    SAYS("in a slab that is not in use");
+    ABORTS(refcount_gone_wild);
+    SAYS("damaged header");
+    ABORTS(owner_gone_wild);
+    SAYS("damaged header");
+    SAYS("owner 4711 (?)");
+    ABORTS(charge_freed);
+    SAYS("in free segment");
+    ABORTS(charge_damaged);
+    SAYS("damaged header");
+    ABORTS(charge_to_another_pool);
+    SAYS("not a live zbuf of the budget's pool");
+}
+
+static void two_pools_in_turn(void)
+{
+    struct zbuf_pool *a = pool_of(2 * MIB), *b = pool_of(2 * MIB);
+    struct zbuf *za[8], *zb[8];
+    for (unsigned i = 0; i < 8; i++) {
+        za[i] = zbuf_alloc(a, 1000);
+        zb[i] = zbuf_alloc(b, 1000);
+        CU_ASSERT_PTR_EQUAL(za[i]->pool, a);
+        CU_ASSERT_PTR_EQUAL(zb[i]->pool, b);
+        CU_ASSERT_PTR_NULL(zbuf_of(a, zb[i]->data));
+        zbuf_ref(za[i]); /* in the pool that was not used last */
+        zbuf_free(za[i]);
+    }
+    struct zbuf *mixed[] = {za[0], zb[0], NULL, za[1], za[2], zb[1], NULL};
+    zbuf_free_bulk(mixed, 7);
+    for (unsigned i = 2; i < 8; i++) {
+        if (i > 2)
+            zbuf_free(za[i]);
+        zbuf_free(zb[i]);
+    }
+    done_with(a);
+    done_with(b);
+}
+
+/* Without membarrier there are no magazines, without memfd no statistics for others, and pages are
+ * touched by hand: as on an old kernel, or in a strict sandbox. */
+static int forbid(int nr, int err)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)nr, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (uint32_t)err),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog prog = {.len = 4, .filter = code};
+    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+               ? prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog)
+               : -1;
+}
+static void in_a_sandbox(void)
+{
+    static struct zbuf *all[1024];
+    struct zbuf_reader *rd;
+    if (forbid(SYS_membarrier, EPERM) || forbid(SYS_memfd_create, EPERM) ||
+        forbid(SYS_madvise, EINVAL))
+        _exit(77);
+    struct zbuf_pool *pool = zbuf_pool_create(&(struct zbuf_pool_config){.size = 2 * MIB});
+    if (!pool || zbuf_pool_pages(pool) != ZBUF_PAGES_ORDINARY)
+        _exit(1);
+    if (zbuf_alloc_bulk(zbuf_budget_app(pool), FITS(2048), all, 1024) != 1024 ||
+        zbuf_alloc(pool, 1))
+        _exit(2);
+    zbuf_free_bulk(all, 1024);
+    struct zbuf_pool_stat st;
+    zbuf_pool_stat(pool, &st);
+    if (st.live || zbuf_reader_open(getpid(), 0, &rd) != -ENOENT || zbuf_pool_destroy(pool) != 0)
+        _exit(3);
+}
+static void it_works_in_a_sandbox(void)
+{
+    int status = last_words(in_a_sandbox);
+    CU_ASSERT(status == 0 || status == -77);
+}
+
 static void misuse_aborts_and_says_what_it_knows(void)
 {
     ABORTS(free_twice);
@@ -382,4 +519,6 @@ CHECK_MAIN("zbuf", CHECK(the_region_is_aligned_and_rounded_up), CHECK(defaults_a
            CHECK(falls_upward_when_the_class_cannot_grow), CHECK(a_ceiling_holds),
            CHECK(a_minimum_is_there_whatever_the_others_do),
            CHECK(the_headroom_has_one_user_until_tx_done),
-           CHECK(misuse_aborts_and_says_what_it_knows), CHECK(destroy_names_who_still_holds))
+           CHECK(misuse_aborts_and_says_what_it_knows), CHECK(damage_is_met_with_an_abort),
+           CHECK(two_pools_in_turn), CHECK(it_works_in_a_sandbox),
+           CHECK(destroy_names_who_still_holds))
