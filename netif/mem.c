@@ -34,7 +34,7 @@ struct mem {
 
 static struct mem *mem_of(const struct netif *nif)
 {
-    return (struct mem *)(uintptr_t)nif;
+    return (struct mem *)nif;
 }
 
 static void tell(struct mem *m)

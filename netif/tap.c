@@ -39,7 +39,7 @@ struct tap {
 
 static struct tap *tap_of(const struct netif *nif)
 {
-    return (struct tap *)(uintptr_t)nif;
+    return (struct tap *)nif;
 }
 
 /* ---- moving ---- */
@@ -301,11 +301,11 @@ static int build(struct tap *t, const struct netif_tap_config *cfg, struct netif
         seg *= 2;
     t->budget = zbuf_budget_open(
         cfg->pool, &(struct zbuf_budget_config){
-                       .name = name, .min_bytes = 2 * SPARES * seg, .min_seg = (uint32_t)seg});
+                       .name = name, .min_bytes = 2 * seg * SPARES, .min_seg = (uint32_t)seg});
     if (!t->budget)
         return link_error(err, -ENOBUFS,
                           "TAP %s: the pool cannot set %zu KiB aside to receive into", c->name,
-                          2 * SPARES * seg >> 10);
+                          2 * seg * SPARES >> 10);
     return 0;
 }
 

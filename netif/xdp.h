@@ -77,7 +77,7 @@ struct xdp {
 
 static inline struct xdp *xdp_of(const struct netif *nif)
 {
-    return (struct xdp *)(uintptr_t)nif;
+    return (struct xdp *)nif;
 }
 
 /* xdp_prog.c: 0 or -errno. A sentence in err, on failure. */

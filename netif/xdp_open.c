@@ -231,7 +231,7 @@ static int set_memory_aside(struct xdp *x, const struct netif_xdp_config *cfg,
             "%s: the pool cannot set %zu MiB aside to receive into: a larger pool, or a "
             "receive ring of fewer than %u",
             cfg->ifname, (min + (1 << 20) - 1) >> 20, x->rx_ring);
-    x->lent = calloc(x->rx_ring, sizeof *x->lent);
+    x->lent = calloc(x->rx_ring, sizeof(struct zbuf *));
     x->lent_free = calloc(x->rx_ring, sizeof *x->lent_free);
     x->in_flight = calloc(2 * (size_t)x->tx_ring, sizeof *x->in_flight);
     if (!x->lent || !x->lent_free || !x->in_flight)
@@ -243,7 +243,7 @@ static int set_memory_aside(struct xdp *x, const struct netif_xdp_config *cfg,
 
 static int build(struct xdp *x, const struct netif_xdp_config *cfg, struct netif_error *err)
 {
-    struct ifinfo info;
+    struct ifinfo info = {0};
     int rc = look(cfg, &info, err);
     if (rc == 0)
         rc = set_memory_aside(x, cfg, err);
