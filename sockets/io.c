@@ -182,7 +182,7 @@ ssize_t sockets_readv(struct sockets *s, int fd, const struct iovec *iov, int n)
 {
     if (n < 0 || n > IOV_MAX)
         return -EINVAL;
-    struct msghdr msg = {.msg_iov = (struct iovec *)(uintptr_t)iov, .msg_iovlen = (size_t)n};
+    struct msghdr msg = {.msg_iov = (struct iovec *)iov, .msg_iovlen = (size_t)n};
 
     return sockets_recvmsg(s, fd, &msg, 0);
 }
@@ -309,7 +309,7 @@ ssize_t sockets_sendmsg(struct sockets *s, int fd, const struct msghdr *msg, int
 
 ssize_t sockets_send(struct sockets *s, int fd, const void *buf, size_t len, int flags)
 {
-    struct iovec iov = {(void *)(uintptr_t)buf, len > SSIZE_MAX ? SSIZE_MAX : len};
+    struct iovec iov = {(void *)buf, len > SSIZE_MAX ? SSIZE_MAX : len};
     struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
 
     return sockets_sendmsg(s, fd, &msg, flags);
@@ -319,7 +319,7 @@ ssize_t sockets_writev(struct sockets *s, int fd, const struct iovec *iov, int n
 {
     if (n < 0 || n > IOV_MAX)
         return -EINVAL;
-    struct msghdr msg = {.msg_iov = (struct iovec *)(uintptr_t)iov, .msg_iovlen = (size_t)n};
+    struct msghdr msg = {.msg_iov = (struct iovec *)iov, .msg_iovlen = (size_t)n};
 
     return sockets_sendmsg(s, fd, &msg, 0);
 }

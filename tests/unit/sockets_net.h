@@ -27,7 +27,7 @@ struct net {
     struct zbuf_pool *pool;
     struct sockets *s[2];
     struct net_side side[2];
-    uint64_t now_ns;
+    _Atomic uint64_t now_ns; /* threads look at it */
     struct {
         struct zbuf *zb;
         uint64_t at_ns;
