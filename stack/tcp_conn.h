@@ -156,6 +156,7 @@ struct tcp_conn {
 
     /* send */
     uint32_t iss, snd_una, snd_nxt, snd_max, snd_end;
+    uint32_t let_go; /* up to there Nagle's rule has said yes, even if frames were cut shorter */
     uint32_t snd_wnd, snd_wl1, snd_wl2, max_snd_wnd;
     uint32_t mss;      /* payload of a full segment, options allowed for */
     uint32_t peer_mss; /* as its SYN said */

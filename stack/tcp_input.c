@@ -93,7 +93,7 @@ void tcp_open(struct zest *z, struct tcp_conn *c, const uint32_t *above)
     if (above && seq_leq(c->iss, *above))
         c->iss = *above + 64000;
     c->snd_una = c->snd_nxt = c->snd_max = c->rtx_high = c->iss;
-    c->recover = c->iss;
+    c->recover = c->let_go = c->iss;
     c->snd_end = c->iss + 1;
     c->ts_on = c->wscale_on = true;
     c->ts_offset = (uint32_t)(c->iss * 2654435761u);

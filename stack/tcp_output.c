@@ -62,7 +62,8 @@ static bool data_due(const struct tcp_conn *c, uint32_t *len, bool *fin)
             return true;               /* again: it was right to send it the first time */
         if (c->cork && !c->want_write) /* with a full buffer, nothing could ever end the wait */
             return false;
-        return c->nodelay || c->snd_nxt == c->snd_una || c->fin_queued;
+        return c->nodelay || c->snd_nxt == c->snd_una || c->fin_queued ||
+               seq_lt(c->snd_nxt, c->let_go);
     }
     return c->snd_nxt == c->snd_una && *len >= c->max_snd_wnd / 2;
 }
@@ -247,6 +248,7 @@ static void advance(struct tcp_conn *c, uint32_t len)
 {
     c->snd_nxt += len;
     c->snd_max = seq_max(c->snd_max, c->snd_nxt);
+    c->let_go = seq_max(c->let_go, c->snd_nxt);
     while (c->sq_send && seq_leq(c->sq_send->seq + c->sq_send->len, c->snd_nxt))
         c->sq_send = c->sq_send->next;
 }
@@ -288,9 +290,11 @@ static int send_data(struct zest *z, struct tcp_conn *c, uint32_t len, bool fin,
         if (z->now_ns - c->last_sent_ns > c->rto_ns && !c->in_recovery)
             c->cc->idle(c);
     }
+    uint32_t let_go = c->snd_nxt == c->snd_una ? c->snd_nxt + len : c->let_go;
     int err = build(z, c, c->snd_nxt, &flags, &pl, f);
     if (err < 0)
         return err;
+    c->let_go = let_go;
     if (again) {
         c->segs_retransmitted++;
         z->stats.tcp_retransmits++;

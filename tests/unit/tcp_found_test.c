@@ -182,7 +182,31 @@ static void a_full_pool_still_sends_jumbo_frames(void)
     peer_close(&p);
 }
 
-CHECK_MAIN("tcp_found", CHECK(a_full_pool_still_sends_jumbo_frames), CHECK(tiny_receive_buffers),
+/* A link that gathers two descriptors: each small write is a frame of its own. Nagle's rule let the
+ * first of them go and held the others back for a round trip each. */
+static void frames_cut_short_are_not_held_back(void)
+{
+    struct peer p;
+
+    peer_open(&p, &(struct zest_config){.gather = ZEST_GATHER_ALWAYS, .gather_max = 2});
+    peer_establish(&p);
+    CU_ASSERT_EQUAL(peer_write(&p, 100), 100);
+    EXPECT_SEG(&p, 0, A, 1, 1, 100);
+    for (unsigned i = 0; i < 3; i++)
+        CU_ASSERT_EQUAL(peer_write(&p, 100), 100);
+    CU_ASSERT_EQUAL(p.n, 0);
+    peer_send(&p, A, 1, 101, NULL, 0);
+    CU_ASSERT_EQUAL(p.n, 3);
+    EXPECT_SEG(&p, 0, A, 101, 1, 100);
+    EXPECT_SEG(&p, 1, A, 201, 1, 100);
+    EXPECT_SEG(&p, 2, A, 301, 1, 100);
+    CU_ASSERT_EQUAL(peer_write(&p, 100), 100); /* this one has to wait, as ever */
+    CU_ASSERT_EQUAL(p.n, 0);
+    peer_close(&p);
+}
+
+CHECK_MAIN("tcp_found", CHECK(frames_cut_short_are_not_held_back),
+           CHECK(a_full_pool_still_sends_jumbo_frames), CHECK(tiny_receive_buffers),
            CHECK(a_vanished_neighbour_is_given_up), CHECK(a_full_buffer_beats_the_cork),
            CHECK(nothing_is_queued_after_the_fin), CHECK(acks_carry_the_highest_sequence_number),
            CHECK(a_new_ack_brings_its_window))
