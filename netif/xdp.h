@@ -34,9 +34,10 @@
 #define ETH_HEADER   14u
 #define XDP_RING_DEF 2048u
 #define XDP_RING_MIN 64u
-/* Segments lent to the kernel to begin with, and at least: more than a connection's default window,
- * so that what one sender may send at once is not lost while we do not run. */
-#define XDP_FILL_MIN 1024u
+/* Segments lent to the kernel to begin with, and at least: as many frames as a connection's default
+ * window is, so that what one sender may send at once is not lost while we do not run. No more: what
+ * the ring goes through should stay in a core's cache. */
+#define XDP_FILL_BYTES (1024u * 1024u)
 #define XDP_RING_MAX 32768u
 
 struct xdp_prog {

@@ -266,7 +266,9 @@ static int build(struct xdp *x, const struct netif_xdp_config *cfg, struct netif
      * measured. */
     c->gather_cheap = false;
 
-    x->fill_min = x->rx_ring < XDP_FILL_MIN ? x->rx_ring : XDP_FILL_MIN;
+    x->fill_min = XDP_RING_MIN;
+    while (x->fill_min < x->rx_ring && x->fill_min * x->nif.caps.mtu < XDP_FILL_BYTES)
+        x->fill_min *= 2;
     x->fill_target = x->fill_min;
     xdp_refill(x);
     if (x->n_lent_free == x->rx_ring)

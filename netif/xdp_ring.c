@@ -14,8 +14,8 @@
 #include <sys/socket.h>
 
 #define REFILL_BATCH 64u
-#define FILL_AGE     65536u /* polls that found frames, before the fill ring is shortened */
-#define KICKS_MAX    64u    /* send calls in one kick */
+#define FILL_AGE     1024u /* polls that found frames, before the fill ring is shortened */
+#define KICKS_MAX    64u   /* send calls in one kick */
 #define HOLD_MIN_NS  20000u
 #define HOLD_MAX_NS  1000000u
 
@@ -85,17 +85,17 @@ void xdp_refill(struct xdp *x)
 /* How many segments the kernel has to receive into. Each is written by the kernel and read by us,
  * often on another core, and the ring goes through all of them in turn: with few, they stay in the
  * cache; a long ring of them never is there (on veth that halves the rate). So it begins short,
- * doubles when half of it has filled up before we came, or the kernel ran out, and shortens when a
- * long time has shown that less would do. */
+ * doubles when most of it has filled up before we came, or the kernel ran out, and shortens when a
+ * thousand looks have shown that less would do. */
 static void adapt_fill(struct xdp *x, uint32_t waiting)
 {
     if (waiting > x->fill_peak)
         x->fill_peak = waiting;
-    if (x->fill_peak >= x->fill_target / 2 && x->fill_target < x->rx_ring) {
+    if (x->fill_peak >= x->fill_target - x->fill_target / 4 && x->fill_target < x->rx_ring) {
         x->fill_target *= 2;
         x->fill_peak = x->fill_age = 0;
     } else if (++x->fill_age >= FILL_AGE) {
-        if (x->fill_peak < x->fill_target / 8 && x->fill_target > x->fill_min)
+        if (x->fill_peak < x->fill_target / 4 && x->fill_target > x->fill_min)
             x->fill_target /= 2;
         x->fill_peak = x->fill_age = 0;
     }
