@@ -35,10 +35,10 @@
 #define XDP_RING_DEF 2048u
 #define XDP_RING_MIN 64u
 /* Segments lent to the kernel to begin with, and at least: as many frames as a connection's default
- * window is, so that what one sender may send at once is not lost while we do not run. No more: what
- * the ring goes through should stay in a core's cache. */
+ * window is, so that what one sender may send at once is not lost while we do not run. No more:
+ * what the ring goes through should stay in a core's cache. */
 #define XDP_FILL_BYTES (1024u * 1024u)
-#define XDP_RING_MAX 32768u
+#define XDP_RING_MAX   32768u
 
 struct xdp_prog {
     int map_fd, link_fd; /* the program stays attached as long as link_fd is open */

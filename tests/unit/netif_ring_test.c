@@ -267,7 +267,7 @@ static void fill_ring_that_looks_too_full(void)
     close_rings();
 }
 
-/* Begins short, and doubles when half of it has filled up before anybody came. */
+/* Begins short, and doubles when most of it has filled up before anybody came. */
 static void the_fill_ring_grows_with_the_load(void)
 {
     open_rings(POOL);
