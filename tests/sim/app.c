@@ -102,6 +102,7 @@ static void intend(struct side *s)
         s->chunk_max = s->chunk_min = (uint32_t)(s->to_write / 2000 + 1);
     s->style = (unsigned)rng_below(r, 5);
     s->after_eof = !s->client && rng_chance(r, 150000);
+    s->early = s->client && rng_chance(r, 200000);
     if (p->slow_readers && rng_chance(r, 500000)) {
         s->read_gap_ns = rng_log(r, 100 * US, 200 * MS);
         s->hold_views_ns = rng_chance(r, 500000) ? rng_log(r, US, S) : 0;
@@ -164,8 +165,10 @@ void apps_init(void)
         unsigned a = (unsigned)rng_below(&r, p->stacks);
         unsigned b = (a + 1 + (unsigned)rng_below(&r, p->stacks - 1)) % p->stacks;
         c->hostile = i >= p->conns;
-        c->start_ns = c->hostile ? ZEST_NEVER : 1 + rng_below(&r, rng_log(&r, 2, p->calm_ns));
-        begin_conn(c, c->hostile ? HOSTILE : a, b);
+        bool serves = c->hostile && i % 2; /* it is connected to, and does not connect */
+        c->start_ns =
+            c->hostile && !serves ? ZEST_NEVER : 1 + rng_below(&r, rng_log(&r, 2, p->calm_ns));
+        begin_conn(c, c->hostile && !serves ? HOSTILE : a, serves ? HOSTILE : b);
     }
 }
 
@@ -502,6 +505,10 @@ static void work(struct side *s)
         s->done = true;
         finish_conn(c);
     }
+    if (s->connecting && s->early) {
+        do_write(s);
+        count(F_early_write);
+    }
     if (!s->open)
         return;
     for (unsigned i = 0; i < s->nlent;) {
@@ -544,7 +551,7 @@ static void work(struct side *s)
 static uint64_t wants(const struct side *s)
 {
     uint64_t at = ZEST_NEVER;
-    if (!s->open && !waits_in_vain(s))
+    if (!s->open && !waits_in_vain(s) && !(s->connecting && s->early))
         return ZEST_NEVER;
     if (s->read_ns > sim.now_ns)
         at = min2(at, s->read_ns);
@@ -586,7 +593,7 @@ static void start(struct conn *c)
         if (err != 0)
             die("zest_connect(): %d", err);
         s->connecting = true;
-        c->accepted |= both;
+        c->accepted |= both || c->hostile;
         c->excused |= both; /* if only one of the SYNs arrives in time, the other is refused */
         zest_set_user(stack_of(s), s->handle, s);
     }
@@ -738,7 +745,7 @@ void apps_lost(unsigned n)
             struct side *s = &c->side[k];
             if (s->node != n)
                 continue;
-            if (c->start_ns != ZEST_NEVER) {
+            if (c->start_ns != ZEST_NEVER && !c->finished) {
                 if (s->client && !sim.plan.restart_after_ns) /* it will never be made */
                     c->side[0].done = c->side[1].done = true;
                 continue;

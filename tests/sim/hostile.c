@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PEERS   4u
+#define PEERS   8u
 #define MEMORY  8u
 #define MSS     1460u
 #define PING_ID 0x7a650000u
@@ -18,7 +18,7 @@
 struct peer {
     enum { PEER_IDLE, PEER_SYN_SENT, PEER_OPEN, PEER_DEAD } phase;
     unsigned victim;
-    uint16_t port, wnd;
+    uint16_t port, victim_port, wnd;
     uint32_t seq, iss; /* of our next byte */
     uint32_t acked;    /* what the victim has acknowledged */
     uint32_t ack;      /* what we have got in order */
@@ -59,7 +59,7 @@ static struct wire blank(const struct peer *p)
     struct wire w = {.src = sim.node[HOSTILE].ip,
                      .dst = sim.node[p->victim].ip,
                      .sport = p->port,
-                     .dport = PORT,
+                     .dport = p->victim_port,
                      .flags = WIRE_ACK,
                      .seq = p->seq,
                      .ack = p->ack,
@@ -388,6 +388,40 @@ static void heard_segment(struct peer *p, const struct wire *w)
         send_bytes(p, p->seq, 100, WIRE_ACK), p->seq += 100;
 }
 
+/* One of them connects to us: we answer, with options as we like. */
+static void heard_syn(const struct wire *w)
+{
+    unsigned victim = node_of_ip(w->src);
+    if (victim >= STACKS || hostile.peers == PEERS)
+        return;
+    for (unsigned i = 0; i < hostile.peers; i++)
+        if (hostile.peer[i].victim_port == w->sport && hostile.peer[i].port == w->dport)
+            return;
+    struct peer *p = &hostile.peer[hostile.peers++];
+    *p = (struct peer){.phase = PEER_OPEN,
+                       .victim = victim,
+                       .port = w->dport,
+                       .victim_port = w->sport,
+                       .wnd = (uint16_t)rng_next(&hostile.rng),
+                       .iss = (uint32_t)rng_next(&hostile.rng),
+                       .ack = w->seq + 1,
+                       .heard = w->seq + 1,
+                       .ts_ecr = w->opt.ts_val};
+    p->seq = p->acked = p->iss + 1;
+    struct wire a = blank(p);
+    a.seq = p->iss;
+    a.flags = WIRE_SYN | (random_below(5) ? WIRE_ACK : 0);
+    a.opt.has_mss = random_below(4);
+    a.opt.mss = (uint16_t)(random_below(4) ? MSS : random_below(200));
+    a.opt.has_wscale = random_below(2);
+    a.opt.wscale = (uint8_t)random_below(20);
+    a.opt.has_ts = p->ts = w->opt.has_ts && random_below(2);
+    a.opt.ts_val = (uint32_t)(sim.now_ns / MS);
+    a.opt.ts_ecr = p->ts_ecr;
+    count(F_hostile_server);
+    say(p, &a);
+}
+
 static void heard_arp(const struct wire *w)
 {
     uint8_t buf[64];
@@ -417,8 +451,11 @@ void hostile_heard(const uint8_t *frame, size_t len)
         die("a ping comes back changed");
     if (w.proto != 6)
         return;
+    if (w.flags == WIRE_SYN)
+        heard_syn(&w);
     for (unsigned i = 0; i < hostile.peers; i++)
-        if (hostile.peer[i].port == w.dport && sim.node[hostile.peer[i].victim].ip == w.src)
+        if (hostile.peer[i].port == w.dport && hostile.peer[i].victim_port == w.sport &&
+            sim.node[hostile.peer[i].victim].ip == w.src)
             heard_segment(&hostile.peer[i], &w);
 }
 
@@ -427,10 +464,13 @@ void hostile_init(void)
     memset(&hostile, 0, sizeof hostile);
     hostile.rng = rng_fork(&sim.rng);
     hostile.next_ns = sim.plan.mischief ? rng_below(&hostile.rng, sim.plan.calm_ns) : ZEST_NEVER;
-    hostile.peers = sim.plan.hostile_conns;
-    for (unsigned i = 0; i < hostile.peers; i++) {
-        struct peer *p = &hostile.peer[i];
-        p->victim = sim.conn[sim.plan.conns + i].side[1].node;
+    for (unsigned i = 0; i < sim.plan.hostile_conns; i++) {
+        const struct conn *c = &sim.conn[sim.plan.conns + i];
+        if (c->side[0].node != HOSTILE)
+            continue;
+        struct peer *p = &hostile.peer[hostile.peers++];
+        p->victim = c->side[1].node;
+        p->victim_port = PORT;
         p->port = (uint16_t)(40000 + i);
         p->iss = (uint32_t)rng_next(&hostile.rng);
         p->wnd = (uint16_t)rng_next(&hostile.rng);

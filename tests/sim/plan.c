@@ -44,10 +44,12 @@ static void draw_network(struct plan *p, struct rng *r)
 {
     p->delay_ns = rng_log(r, US, yes(r, 80) ? 20 * MS : 300 * MS);
     p->jitter_ns = yes(r, 30) ? rng_log(r, US, p->delay_ns + 2 * US) : 0;
-    p->bits_per_s = yes(r, 40) ? rng_log(r, 100000, 1000000000) : 0;
+    p->bits_per_s = yes(r, p->clean ? 90 : 40) ? rng_log(r, 100000, 1000000000) : 0;
     p->queue_bytes = rng_log(r, 3000, 1u << 20);
-    if (p->clean)
+    if (p->clean) {
+        p->queue_bytes = 65536 + 4 * (p->bits_per_s / 8000) * p->delay_ns / MS; /* two BDPs */
         return;
+    }
     p->lose = maybe(r, 30, 200000);
     p->lose_ack = maybe(r, 15, 500000);
     p->lose_last = maybe(r, 15, 500000);
@@ -68,7 +70,7 @@ static void draw_network(struct plan *p, struct rng *r)
         p->mtu_from_ns = rng_below(r, p->calm_ns);
     }
     if (yes(r, 12)) {
-        p->down_every_ns = rng_log(r, 10 * MS, 30 * S);
+        p->down_every_ns = rng_log(r, 10 * MS, 30 * S) + p->calm_ns / 1000;
         p->down_for_ns = rng_log(r, MS, 20 * S);
     }
 }
@@ -79,7 +81,7 @@ static void draw_machines(struct plan *p, struct rng *r)
     if (p->clean)
         return;
     if (yes(r, 12)) {
-        p->stall_every_ns = rng_log(r, 5 * MS, 10 * S);
+        p->stall_every_ns = rng_log(r, 5 * MS, 10 * S) + p->calm_ns / 1000;
         p->stall_for_ns = rng_log(r, MS, 5 * S);
     }
     if (yes(r, 5)) {
@@ -101,10 +103,21 @@ static void draw_mischief(struct plan *p, struct rng *r)
     if (p->clean || !yes(r, 25))
         return;
     p->hostile_conns = (unsigned)rng_below(r, 4);
-    p->hostile_every_ns = rng_log(r, 100 * US, S);
+    p->hostile_every_ns = rng_log(r, 100 * US, S) + p->calm_ns / 5000;
     for (unsigned f = F_ack_division; f < SIM_FAULT_COUNT; f++)
         if (yes(r, 35))
             p->mischief |= 1ull << f;
+}
+
+/* Zero windows for hours: trouble that lasts as long would rightly end connections (R2). */
+static void spare_the_patient(struct plan *p)
+{
+    p->lose = p->lose > 50000 ? 50000 : p->lose;
+    p->burst_start = p->lose_ack = p->lose_last = p->lose_syn = p->lose_arp = 0;
+    p->lose_every = p->lose_every ? 50 : 0;
+    p->down_every_ns = p->stall_every_ns = 0;
+    p->starve = p->starve > 50000 ? 50000 : p->starve;
+    p->mischief &= ~(1ull << F_arp_lie | 1ull << F_syn_flood);
 }
 
 void plan_draw(struct plan *p, struct rng r)
@@ -113,24 +126,27 @@ void plan_draw(struct plan *p, struct rng r)
     p->clean = yes(&r, 10);
     p->stacks = yes(&r, 75) ? 2 : 3;
     p->conns = (unsigned)(yes(&r, 40) ? 1 : rng_range(&r, 1, 10));
-    p->calm_ns = rng_log(&r, 100 * MS, 100 * S);
+    p->long_pauses = !p->clean && yes(&r, 10);
+    p->calm_ns =
+        p->long_pauses ? rng_log(&r, 10 * S, 3 * 3600 * S) : rng_log(&r, 100 * MS, 100 * S);
     draw_network(p, &r);
     for (unsigned i = 0; i < p->stacks; i++)
         draw_stack(p, &r, i);
     draw_machines(p, &r);
     draw_mischief(p, &r);
+    if (p->calm_ns > 200 * S)
+        spare_the_patient(p);
     p->one_pool = yes(&r, 30);
-    p->pool_size = (yes(&r, 70) ? 16u : 8u) << 20;
+    p->pool_size = (yes(&r, 30) ? 16u : 8u) << 20;
 
     /* What a slow line can carry in twenty seconds is enough. */
     uint64_t fits = p->bits_per_s ? p->bits_per_s / 8 * 20 / p->conns : UINT64_MAX;
     p->bytes_max = rng_log(&r, 100, yes(&r, 80) ? 200000 : 1500000);
     if (p->bytes_max > fits)
         p->bytes_max = fits;
-    p->odd_sizes = yes(&r, 50);
+    p->odd_sizes = !p->clean && yes(&r, 50);
     if (!p->clean) {
         p->slow_readers = yes(&r, 30);
-        p->long_pauses = yes(&r, 10);
         p->mind_changes = yes(&r, 20);
         p->options = yes(&r, 25);
         p->simultaneous = yes(&r, 10);

@@ -40,11 +40,14 @@
     X(lost_random)                                                                                 \
     X(lost_burst)                                                                                  \
     X(lost_periodic)                                                                               \
-    X(lost_ack) X(lost_last) X(lost_syn) X(lost_arp) X(lost_down) X(lost_queue) X(lost_mtu)        \
-        X(lost_rx_ring) X(lost_rx_memory) X(reordered) X(duplicated) X(old_duplicate) X(corrupted) \
-            X(mtu_changed) X(icmp_needfrag) X(link_down) X(stalled) X(clock_jumped) X(crashed)     \
-                X(restarted) X(alloc_failed) X(read_pause) X(app_abort) X(app_close) X(half_close) \
-                    X(option_set) X(connect_retried) X(simultaneous_open) X(hostile_conn)          \
+    X(lost_ack)                                                                                    \
+    X(lost_last)                                                                                   \
+    X(lost_syn)                                                                                    \
+    X(lost_arp) X(lost_down) X(lost_queue) X(lost_mtu) X(lost_rx_ring) X(lost_rx_memory)           \
+        X(reordered) X(duplicated) X(old_duplicate) X(corrupted) X(icmp_needfrag) X(link_down)     \
+            X(stalled) X(clock_jumped) X(crashed) X(restarted) X(alloc_failed) X(read_pause)       \
+                X(app_abort) X(app_close) X(half_close) X(option_set) X(connect_retried)           \
+                    X(simultaneous_open) X(early_write) X(hostile_conn) X(hostile_server)          \
                         X(ack_division) X(optimistic_ack) X(dup_acks) X(window_shrunk)             \
                             X(window_zero) X(sack_lie) X(old_segment) X(overlap) X(silly_data)     \
                                 X(odd_flags) X(odd_options) X(urgent) X(blind_rst) X(blind_syn)    \
@@ -131,6 +134,7 @@ struct side {
     uint32_t chunk_min, chunk_max;
     uint32_t most; /* that one buffer may hold, once memory was short; else 0 */
     unsigned style;
+    bool early;     /* writes before the connection is there */
     bool after_eof; /* writes only when the other side has ended */
     uint64_t write_gap_ns, read_gap_ns, hold_views_ns;
     uint64_t pause_at, pause_ns; /* stops reading for a time after so many bytes */
@@ -155,7 +159,7 @@ struct side {
 struct conn {
     unsigned index, attempt;
     struct side side[2]; /* 0 connects, 1 accepts (or connects, too) */
-    bool hostile;        /* side 0 is the hostile node */
+    bool hostile;        /* one side is the hostile node */
     bool excused;        /* may end in an error, or early */
     bool accepted, finished;
     uint16_t port; /* the client's */

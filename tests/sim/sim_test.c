@@ -49,21 +49,25 @@ static void remember(const char *what)
 /* What the connections made of a line that was the only limit. */
 static void measure(void)
 {
-    double bits = 0;
-    uint64_t first = UINT64_MAX, last = 0;
+    uint64_t most = 0, first = UINT64_MAX, last = 0;
     for (unsigned i = 0; i < sim.nconns; i++) {
         const struct conn *c = &sim.conn[i];
         shared->conns++;
         shared->excused += c->excused;
         for (unsigned k = 0; k < 2; k++)
             shared->bytes += c->side[k].read;
-        bits += (double)c->side[0].read * 8;
+        for (unsigned k = 0; k < 2; k++)
+            most = c->side[k].read > most ? c->side[k].read : most;
         first = c->first_ns < first ? c->first_ns : first;
         last = c->last_ns > last ? c->last_ns : last;
     }
-    if (sim.plan.clean && sim.plan.bits_per_s && sim.nconns == 1 && bits > 400000 && last > first) {
+    if (!sim.plan.clean || !sim.plan.bits_per_s || sim.nconns != 1)
+        return;
+    /* Of a transfer that takes at least twenty round trips, slow start is a small part. */
+    double ideal_ns = (double)most * 8e9 / (double)sim.plan.bits_per_s;
+    if (ideal_ns > 40 * (double)sim.plan.delay_ns) {
         shared->clean++;
-        shared->ideal += bits / ((double)(last - first) / 1e9) / (double)sim.plan.bits_per_s;
+        shared->ideal += ideal_ns / (double)(last - first);
     }
 }
 

@@ -77,7 +77,7 @@ static struct flow *flow_of(unsigned node, uint16_t port, unsigned peer, uint16_
 /* Floods of half-open connections are not followed. */
 static bool is_followed(unsigned peer, uint16_t peer_port)
 {
-    return peer < NODES && (peer != HOSTILE || peer_port / 100 == 400);
+    return peer < NODES && (peer != HOSTILE || peer_port / 100 == 400 || peer_port == PORT);
 }
 
 static void check_data(struct flow *f, const struct wire *w)
