@@ -4,7 +4,7 @@
  * so the stack takes its own reference on each segment and the view can be released as soon as all
  * of it was accepted. Releasing opens the receive window, and writing stops when the send buffer is
  * full: a client that does not read its echo thus stops being read from, and holds at most the
- * two buffers' worth of memory.
+ * two buffers' worth of memory. How large these are depends on how many clients there are.
  *
  * When the client has closed its direction and everything is on its way back, ours is closed too;
  * the connection is forgotten when the stack says that both are done. */
@@ -18,7 +18,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ECHO_VIEWS 32    /* borrowed from a connection at a time */
+#define ECHO_VIEWS 32  /* borrowed from a connection at a time */
+#define POOL_PART  128 /* what a lone client may have queued, as a part of the pool */
+#define BUFFER_MIN 16384u
+#define BUFFER_MAX (1u << 20)
 #define RETRY_S    0.005 /* after running out of memory */
 
 struct echo_conn {
@@ -48,6 +51,24 @@ struct echo_options {
     uint64_t interval_ns;
 };
 
+/* ---- memory */
+
+/* What the next connection may hold, in each direction. A client that does not read makes us hold
+ * both of its buffers full for as long as it likes, so the more clients there are, the less each of
+ * them gets: their sum grows with the logarithm of their number only, and stays well within the
+ * pool. A segment takes up to three times the room of its payload, hence the small fraction. */
+static void share_memory(struct echo_server *s)
+{
+    uint64_t share = zbuf_pool_size(s->host.pool) / POOL_PART / (s->open + 1);
+    uint32_t bytes = share > BUFFER_MAX   ? BUFFER_MAX
+                     : share < BUFFER_MIN ? BUFFER_MIN
+                                          : (uint32_t)share;
+    if (!s->host.opt->snd_buf)
+        zest_set_option(s->host.z, s->listener, ZEST_OPT_SND_BUF, bytes);
+    if (!s->host.opt->rcv_buf)
+        zest_set_option(s->host.z, s->listener, ZEST_OPT_RCV_BUF, bytes);
+}
+
 /* ---- one connection */
 
 static void forget(struct echo_server *s, struct echo_conn *c)
@@ -58,6 +79,7 @@ static void forget(struct echo_server *s, struct echo_conn *c)
     if (c->next)
         c->next->link = c->link;
     s->open--;
+    share_memory(s);
     free(c);
 }
 
@@ -149,6 +171,7 @@ static void accept_all(struct echo_server *s)
         s->conns = c;
         s->accepted++;
         s->open++;
+        share_memory(s);
         zest_set_user(s->host.z, h, c);
         /* What arrived before zest_set_user() was announced without a name: look now. */
         serve(s, c);
@@ -220,6 +243,7 @@ static int start_server(struct echo_server *s, const struct echo_options *o)
             o->port);
         return rc;
     }
+    share_memory(s);
     rc = host_start(&s->host, on_event, s);
     if (rc < 0)
         return rc;
