@@ -53,20 +53,20 @@ struct echo_options {
 
 /* ---- memory */
 
-/* What the next connection may hold, in each direction. A client that does not read makes us hold
+/* What a new connection may hold, in each direction. A client that does not read makes us hold
  * both of its buffers full for as long as it likes, so the more clients there are, the less each of
  * them gets: their sum grows with the logarithm of their number only, and stays well within the
  * pool. A segment takes up to three times the room of its payload, hence the small fraction. */
-static void share_memory(struct echo_server *s)
+static void share_memory(struct echo_server *s, zest_handle conn)
 {
-    uint64_t share = zbuf_pool_size(s->host.pool) / POOL_PART / (s->open + 1);
+    uint64_t share = zbuf_pool_size(s->host.pool) / POOL_PART / s->open;
     uint32_t bytes = share > BUFFER_MAX   ? BUFFER_MAX
                      : share < BUFFER_MIN ? BUFFER_MIN
                                           : (uint32_t)share;
     if (!s->host.opt->snd_buf)
-        zest_set_option(s->host.z, s->listener, ZEST_OPT_SND_BUF, bytes);
+        zest_set_option(s->host.z, conn, ZEST_OPT_SND_BUF, bytes);
     if (!s->host.opt->rcv_buf)
-        zest_set_option(s->host.z, s->listener, ZEST_OPT_RCV_BUF, bytes);
+        zest_set_option(s->host.z, conn, ZEST_OPT_RCV_BUF, bytes);
 }
 
 /* ---- one connection */
@@ -79,7 +79,6 @@ static void forget(struct echo_server *s, struct echo_conn *c)
     if (c->next)
         c->next->link = c->link;
     s->open--;
-    share_memory(s);
     free(c);
 }
 
@@ -171,7 +170,7 @@ static void accept_all(struct echo_server *s)
         s->conns = c;
         s->accepted++;
         s->open++;
-        share_memory(s);
+        share_memory(s, h);
         zest_set_user(s->host.z, h, c);
         /* What arrived before zest_set_user() was announced without a name: look now. */
         serve(s, c);
@@ -243,7 +242,6 @@ static int start_server(struct echo_server *s, const struct echo_options *o)
             o->port);
         return rc;
     }
-    share_memory(s);
     rc = host_start(&s->host, on_event, s);
     if (rc < 0)
         return rc;
