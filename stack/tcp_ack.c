@@ -63,7 +63,7 @@ void tcp_rtx_timeout(struct zest *z, struct tcp_conn *c)
     c->rtos++;
     c->cc->timed_out(c, c->snd_nxt - c->snd_una, z->now_ns);
     if (c->backoff < UINT8_MAX)
-        c->backoff++; /* RFC 6298 5.5 */
+        c->backoff++;           /* RFC 6298 5.5 */
     if (c->backoff == TCP_R1) { /* RFC 9293 3.8.3 */
         ipv4_doubt(z, c->remote.w[3]);
         tcp_soft_error(z, c, c->soft_error ? c->soft_error : ETIMEDOUT);
@@ -194,6 +194,8 @@ void tcp_ack(struct zest *z, struct tcp_conn *c, const struct tcp_seg *seg)
     uint32_t wnd_before = c->snd_wnd;
 
     c->last_ack_ns = z->now_ns;
+    if (c->probing) /* who answers probes of a closed window is there: R2 counts from now */
+        c->progress_ns = z->now_ns;
     c->keep_sent = 0;
     if (c->keep_idle_s)
         c->keep_ns = z->now_ns + c->keep_idle_s * NS_PER_S;

@@ -205,8 +205,36 @@ static void frames_cut_short_are_not_held_back(void)
     peer_close(&p);
 }
 
-CHECK_MAIN("tcp_found", CHECK(frames_cut_short_are_not_held_back),
-           CHECK(a_full_pool_still_sends_jumbo_frames), CHECK(tiny_receive_buffers),
-           CHECK(a_vanished_neighbour_is_given_up), CHECK(a_full_buffer_beats_the_cork),
-           CHECK(nothing_is_queued_after_the_fin), CHECK(acks_carry_the_highest_sequence_number),
-           CHECK(a_new_ack_brings_its_window))
+/* A window that was closed for longer than R2, and every probe answered; then it opens. The time
+ * without progress counted, and the connection was given up a millisecond after the next segment.
+ */
+static void a_window_closed_for_long_is_no_loss(void)
+{
+    struct peer p;
+
+    peer_open(&p, NULL);
+    p.wnd = 0;
+    peer_establish(&p);
+    peer_write(&p, 1000);
+    for (unsigned i = 0; i < 100 && p.now_ns < 1000 * S; i++) {
+        peer_wait(&p, 20 * S);
+        if (p.n > 0)
+            peer_send(&p, A, 1, 1, NULL, 0);
+    }
+    CU_ASSERT(p.now_ns >= 400 * S);
+    p.wnd = 5000;
+    peer_send(&p, A, 1, 1, NULL, 0);
+    EXPECT_SEG(&p, 0, A, 1, 1, 1000);
+    peer_wait(&p, 100 * 1000000ull);
+    CU_ASSERT_EQUAL(peer_state(&p), ZEST_ESTABLISHED);
+    peer_send(&p, A, 1, 1001, NULL, 0);
+    CU_ASSERT_EQUAL(peer_state(&p), ZEST_ESTABLISHED);
+    CU_ASSERT(!(peer_events(&p) & ZEST_EV_ERROR));
+    peer_close(&p);
+}
+
+CHECK_MAIN("tcp_found", CHECK(a_window_closed_for_long_is_no_loss),
+           CHECK(frames_cut_short_are_not_held_back), CHECK(a_full_pool_still_sends_jumbo_frames),
+           CHECK(tiny_receive_buffers), CHECK(a_vanished_neighbour_is_given_up),
+           CHECK(a_full_buffer_beats_the_cork), CHECK(nothing_is_queued_after_the_fin),
+           CHECK(acks_carry_the_highest_sequence_number), CHECK(a_new_ack_brings_its_window))
