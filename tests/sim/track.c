@@ -21,7 +21,8 @@ struct flow {
     uint8_t wscale;
     uint32_t ts_val;
     /* what has reached it */
-    bool peer_syn;
+    bool peer_syn, forged; /* forged: it has answered a SYN that its peer did not send */
+    uint32_t peer_iss;
     uint16_t peer_mss;
     bool peer_ws, peer_ts;
     uint8_t peer_wscale;
@@ -167,6 +168,10 @@ void track_sent(unsigned from, const struct wire *w)
     const char *name = sim.node[from].h.name;
     struct flow *f = flow_of(from, w->sport, node_of_ip(w->dst), w->dport);
     if (w->flags & WIRE_SYN) {
+        f->forged = w->flags & WIRE_ACK && sim.plan.mischief >> F_blind_syn & 1 &&
+                    (!f->peer_syn || w->ack != f->peer_iss + 1);
+        if (f->forged)
+            return;
         if (f->syn && f->iss != w->seq) {
             /* A passive end can't tell an old SYN from a new one once its connection is gone. */
             if (f->peer != HOSTILE && !(w->flags & WIRE_ACK))
@@ -177,6 +182,7 @@ void track_sent(unsigned from, const struct wire *w)
                                .port = f->port,
                                .peer_port = f->peer_port,
                                .peer_syn = f->peer_syn,
+                               .peer_iss = f->peer_iss,
                                .peer_mss = f->peer_mss,
                                .peer_ws = f->peer_ws,
                                .peer_ts = f->peer_ts,
@@ -196,6 +202,8 @@ void track_sent(unsigned from, const struct wire *w)
             ((w->opt.has_wscale && !f->peer_ws) || (w->opt.has_ts && !f->peer_ts)))
             die("%s answers a SYN with options that it did not have", name);
     }
+    if (f->forged)
+        return;
     if (!f->syn)
         die("%s sends on a connection without a SYN", name);
     check_options(f, w);
@@ -225,6 +233,7 @@ void track_arrived(unsigned to, const uint8_t *frame, size_t len)
         w.seq + w.payload_len + (w.flags & WIRE_SYN ? 1u : 0) + (w.flags & WIRE_FIN ? 1u : 0);
     if (w.flags & WIRE_SYN && !f->acked) {
         f->peer_syn = true;
+        f->peer_iss = w.seq;
         f->peer_mss = w.opt.has_mss ? w.opt.mss : 536;
         f->peer_ws = w.opt.has_wscale;
         f->peer_wscale = w.opt.wscale > 14 ? 14 : w.opt.wscale;
