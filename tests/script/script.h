@@ -14,7 +14,7 @@
  *
  * What is there: times (absolute, relative, `*`, ranges with ~, blocking calls with ...), TCP
  * segments with options, ICMP errors in, socket calls with their results, assertions. What isn't:
- * shell commands, IPv6, UDP, several connections. docs/scripts.md has the details.
+ * shell commands, IPv6, UDP, several connections. docs/testing.md has the details.
  *
  *   parse.c   text to events        expr.c   the assertions
  *   calls.c   socket calls          run.c    the clock, the wire, and what was expected */
