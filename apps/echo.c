@@ -9,12 +9,14 @@
  * When the client has closed its direction and everything is on its way back, ours is closed too;
  * the connection is forgotten when the stack says that both are done. */
 #include "commands.h"
+#include "crew.h"
 #include "host.h"
 #include "say.h"
 
 #include <errno.h>
 #include <ev.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -36,10 +38,10 @@ struct echo_conn {
 };
 
 struct echo_server {
-    struct host host;
+    struct host *host;
     struct echo_conn *conns;
     zest_handle listener;
-    uint64_t accepted, bytes, resets;
+    uint64_t accepted, bytes, resets, copied;
     unsigned open;
     ev_timer report, retry;
     uint64_t reported_bytes, reported_ns;
@@ -59,14 +61,14 @@ struct echo_options {
  * pool. A segment takes up to three times the room of its payload, hence the small fraction. */
 static void share_memory(struct echo_server *s, zest_handle conn)
 {
-    uint64_t share = zbuf_pool_size(s->host.pool) / POOL_PART / s->open;
+    uint64_t share = zbuf_pool_size(s->host->pool) / POOL_PART / s->host->members / s->open;
     uint32_t bytes = share > BUFFER_MAX   ? BUFFER_MAX
                      : share < BUFFER_MIN ? BUFFER_MIN
                                           : (uint32_t)share;
-    if (!s->host.opt->snd_buf)
-        zest_set_option(s->host.z, conn, ZEST_OPT_SND_BUF, bytes);
-    if (!s->host.opt->rcv_buf)
-        zest_set_option(s->host.z, conn, ZEST_OPT_RCV_BUF, bytes);
+    if (!s->host->opt->snd_buf)
+        zest_set_option(s->host->z, conn, ZEST_OPT_SND_BUF, bytes);
+    if (!s->host->opt->rcv_buf)
+        zest_set_option(s->host->z, conn, ZEST_OPT_RCV_BUF, bytes);
 }
 
 /* ---- one connection */
@@ -74,7 +76,7 @@ static void share_memory(struct echo_server *s, zest_handle conn)
 static void forget(struct echo_server *s, struct echo_conn *c)
 {
     if (c->first < c->count)
-        zest_release(s->host.z, c->handle, c->views + c->first, c->count - c->first);
+        zest_release(s->host->z, c->handle, c->views + c->first, c->count - c->first);
     *c->link = c->next;
     if (c->next)
         c->next->link = c->link;
@@ -89,7 +91,7 @@ static int write_views(struct echo_server *s, struct echo_conn *c)
     int rc = 0;
     while (c->first < c->count) {
         const struct zest_view *v = &c->views[c->first];
-        ssize_t n = zest_write(s->host.z, c->handle, v->addr + c->done, v->len - c->done);
+        ssize_t n = zest_write(s->host->z, c->handle, v->addr + c->done, v->len - c->done);
         if (n < 0) {
             rc = (int)n;
             break;
@@ -104,7 +106,7 @@ static int write_views(struct echo_server *s, struct echo_conn *c)
         c->first++;
     }
     if (c->first > released)
-        zest_release(s->host.z, c->handle, c->views + released, c->first - released);
+        zest_release(s->host->z, c->handle, c->views + released, c->first - released);
     if (c->first == c->count)
         c->first = c->count = 0;
     return rc;
@@ -119,7 +121,7 @@ static int pump(struct echo_server *s, struct echo_conn *c)
             return rc;
         if (c->eof)
             break;
-        int n = zest_read(s->host.z, c->handle, c->views, ECHO_VIEWS);
+        int n = zest_read(s->host->z, c->handle, c->views, ECHO_VIEWS);
         if (n < 0)
             return n;
         if (n == 0)
@@ -128,7 +130,7 @@ static int pump(struct echo_server *s, struct echo_conn *c)
     }
     if (!c->shut) {
         c->shut = true;
-        return zest_shutdown(s->host.z, c->handle);
+        return zest_shutdown(s->host->z, c->handle);
     }
     return 0;
 }
@@ -137,7 +139,7 @@ static int pump(struct echo_server *s, struct echo_conn *c)
 static void give_up(struct echo_server *s, struct echo_conn *c, int rc)
 {
     if (rc != -EBADF)
-        zest_abort(s->host.z, c->handle);
+        zest_abort(s->host->z, c->handle);
     s->resets++;
     forget(s, c);
 }
@@ -147,7 +149,7 @@ static void serve(struct echo_server *s, struct echo_conn *c)
     int rc = pump(s, c);
     c->starved = rc == -ENOBUFS;
     if (c->starved && !ev_is_active(&s->retry))
-        ev_timer_again(s->host.loop, &s->retry);
+        ev_timer_again(s->host->loop, &s->retry);
     /* ECONNRESET and the like: EV_ERROR and EV_CLOSED are on their way and say the same. */
     if (rc == -EBADF || rc == -EFAULT || rc == -EINVAL)
         give_up(s, c, rc);
@@ -156,10 +158,10 @@ static void serve(struct echo_server *s, struct echo_conn *c)
 static void accept_all(struct echo_server *s)
 {
     zest_handle h;
-    while (zest_accept(s->host.z, s->listener, &h, NULL) == 0) {
+    while (zest_accept(s->host->z, s->listener, &h, NULL) == 0) {
         struct echo_conn *c = calloc(1, sizeof *c);
         if (!c) {
-            zest_abort(s->host.z, h);
+            zest_abort(s->host->z, h);
             continue;
         }
         c->handle = h;
@@ -171,7 +173,7 @@ static void accept_all(struct echo_server *s)
         s->accepted++;
         s->open++;
         share_memory(s, h);
-        zest_set_user(s->host.z, h, c);
+        zest_set_user(s->host->z, h, c);
         /* What arrived before zest_set_user() was announced without a name: look now. */
         serve(s, c);
     }
@@ -194,7 +196,7 @@ static void on_event(void *ctx, struct zest *z, const struct zest_event *ev, uns
         if (ev[i].events & (ZEST_EV_CLOSED | ZEST_EV_ERROR)) {
             zest_handle h = c->handle;
             forget(s, c);
-            zest_close(s->host.z, h);
+            zest_close(s->host->z, h);
         } else {
             serve(s, c);
         }
@@ -215,7 +217,7 @@ static void on_retry(struct ev_loop *loop, ev_timer *w, int revents)
             continue;
         serve(s, c); /* starts the timer again if that was in vain */
     }
-    netif_loop_wake(s->host.nl);
+    netif_loop_wake(s->host->nl);
 }
 
 static void on_report(struct ev_loop *loop, ev_timer *w, int revents)
@@ -225,24 +227,27 @@ static void on_report(struct ev_loop *loop, ev_timer *w, int revents)
     (void)revents;
     uint64_t now = netif_now();
     double gbit_s = 8.0 * (double)(s->bytes - s->reported_bytes) / (double)(now - s->reported_ns);
-    char bytes[SAY_BYTES], used[SAY_BYTES], size[SAY_BYTES];
-    say("%u open, %" PRIu64 " accepted, %s echoed, %.2f Gbit/s; pool %s of %s", s->open,
-        s->accepted, say_bytes(bytes, s->bytes), gbit_s, say_bytes(used, host_pool_used(&s->host)),
-        say_bytes(size, zbuf_pool_size(s->host.pool)));
+    char bytes[SAY_BYTES], used[SAY_BYTES], size[SAY_BYTES], queue[24] = "";
+    if (s->host->group)
+        snprintf(queue, sizeof queue, "queue %u: ", netif_caps(s->host->nif)->queue);
+    say("%s%u open, %" PRIu64 " accepted, %s echoed, %.2f Gbit/s; pool %s of %s", queue, s->open,
+        s->accepted, say_bytes(bytes, s->bytes), gbit_s, say_bytes(used, host_pool_used(s->host)),
+        say_bytes(size, zbuf_pool_size(s->host->pool)));
     s->reported_bytes = s->bytes;
     s->reported_ns = now;
 }
 
-static int start_server(struct echo_server *s, const struct echo_options *o)
+static int start_server(struct echo_server *s, struct host *h, const struct echo_options *o)
 {
     struct zest_addr local = {.port = o->port};
-    int rc = zest_listen(s->host.z, &local, 1024, &s->listener);
+    *s = (struct echo_server){.host = h};
+    int rc = zest_listen(h->z, &local, 1024, &s->listener);
     if (rc < 0) {
         say(rc == -EADDRINUSE ? "port %u is taken; give another with -p" : "cannot listen on %u",
             o->port);
         return rc;
     }
-    rc = host_start(&s->host, on_event, s);
+    rc = host_start(h, on_event, s);
     if (rc < 0)
         return rc;
     ev_timer_init(&s->report, on_report, (double)o->interval_ns / 1e9,
@@ -252,9 +257,7 @@ static int start_server(struct echo_server *s, const struct echo_options *o)
     s->retry.data = s;
     s->reported_ns = netif_now();
     if (o->interval_ns)
-        ev_timer_start(s->host.loop, &s->report);
-    host_describe(&s->host);
-    say("ready on port %u", o->port);
+        ev_timer_start(s->host->loop, &s->report);
     return 0;
 }
 
@@ -263,10 +266,13 @@ static void end_server(struct echo_server *s)
 {
     while (s->conns)
         give_up(s, s->conns, 0);
-    zest_close(s->host.z, s->listener);
-    host_flush(&s->host);
-    ev_timer_stop(s->host.loop, &s->report);
-    ev_timer_stop(s->host.loop, &s->retry);
+    zest_close(s->host->z, s->listener);
+    host_flush(s->host);
+    struct zest_stats st;
+    zest_stats(s->host->z, &st);
+    s->copied = st.tx_copied_bytes;
+    ev_timer_stop(s->host->loop, &s->report);
+    ev_timer_stop(s->host->loop, &s->retry);
 }
 
 /* ---- the command */
@@ -308,28 +314,91 @@ static const struct opt_command echo_command = {
     .take = take,
 };
 
+static void say_sum(const struct echo_server *s, unsigned n)
+{
+    uint64_t accepted = 0, resets = 0, bytes = 0, copied = 0;
+    for (unsigned i = 0; i < n; i++) {
+        accepted += s[i].accepted;
+        resets += s[i].resets;
+        bytes += s[i].bytes;
+        copied += s[i].copied;
+    }
+    say("%" PRIu64 " connections, %" PRIu64 " ended in an error, %" PRIu64 " bytes echoed, %" PRIu64
+        " bytes copied",
+        accepted, resets, bytes, copied);
+}
+
+static int run_single(const struct echo_options *o)
+{
+    struct echo_server s;
+    struct host h;
+    struct ev_loop *loop = ev_default_loop(0);
+    if (host_open(&h, &o->host, loop) < 0)
+        return EXIT_FAILED;
+    int code = EXIT_FAILED;
+    if (start_server(&s, &h, o) == 0) {
+        host_describe(&h);
+        say("ready on port %u", o->port);
+        host_run(loop);
+        end_server(&s);
+        say_sum(&s, 1);
+        code = EXIT_OK;
+    }
+    int leak = host_close(&h);
+    return code == EXIT_OK ? leak : code;
+}
+
+/* ---- several queues: a server for each, in its own thread */
+
+static void end_one(void *ctx, unsigned i)
+{
+    end_server((struct echo_server *)ctx + i);
+}
+
+static void say_queues(const struct crew *c, const struct echo_server *s)
+{
+    for (unsigned i = 0; i < c->n; i++) {
+        struct netif_group_stats gs;
+        struct netif_stats ls;
+        netif_group_get_stats(c->h[i].group, i, &gs);
+        netif_get_stats(c->h[i].nif, &ls);
+        say("queue %u: %" PRIu64 " connections, %" PRIu64 " bytes echoed; %" PRIu64
+            " frames received, %" PRIu64 " of them another queue's",
+            netif_caps(c->h[i].nif)->queue, s[i].accepted, s[i].bytes, ls.rx_frames, gs.strays);
+        if (ls.rx_missed)
+            say("%" PRIu64 " frames came in on queues that are not ours", ls.rx_missed);
+    }
+}
+
+static int run_queues(const struct echo_options *o, unsigned n)
+{
+    struct crew c;
+    struct echo_server *s = calloc(n, sizeof *s);
+    if (!s || crew_open(&c, &o->host, n) < 0) {
+        free(s);
+        return EXIT_FAILED;
+    }
+    int rc = 0;
+    for (unsigned i = 0; i < n && rc == 0; i++)
+        rc = start_server(&s[i], &c.h[i], o);
+    if (rc == 0) {
+        host_describe(&c.h[0]);
+        say("ready on port %u", o->port);
+        crew_run(&c, end_one, s);
+        say_queues(&c, s);
+        say_sum(s, n);
+    }
+    int leak = crew_close(&c);
+    free(s);
+    return rc < 0 ? EXIT_FAILED : leak;
+}
+
 int cmd_echo(int argc, char **argv)
 {
     struct echo_options o = {.port = 7};
     host_options_init(&o.host);
     opt_parse(&echo_command, argc, argv, &o);
     host_options_check(&o.host);
-
-    struct echo_server s = {0};
-    struct ev_loop *loop = ev_default_loop(0);
-    if (host_open(&s.host, &o.host, loop) < 0)
-        return EXIT_FAILED;
-    int code = EXIT_FAILED;
-    if (start_server(&s, &o) == 0) {
-        host_run(loop);
-        struct zest_stats st;
-        zest_stats(s.host.z, &st);
-        end_server(&s);
-        say("%" PRIu64 " connections, %" PRIu64 " ended in an error, %" PRIu64
-            " bytes echoed, %" PRIu64 " bytes copied",
-            s.accepted, s.resets, s.bytes, st.tx_copied_bytes);
-        code = EXIT_OK;
-    }
-    int leak = host_close(&s.host);
-    return code == EXIT_OK ? leak : code;
+    unsigned n = crew_size(&o.host);
+    return n == 1 ? run_single(&o) : run_queues(&o, n);
 }

@@ -13,11 +13,15 @@
 #include <string.h>
 #include <sys/random.h>
 
+#define HOST_POOL_DEF (64u << 20) /* for each queue */
+
 /* ---- opening */
 
-static int open_pool(struct host *h, const struct host_options *o)
+/* For so many queues. */
+static int open_pool(struct host *h, const struct host_options *o, unsigned n)
 {
-    struct zbuf_pool_config cfg = {.size = o->pool_size, .no_huge = o->no_huge};
+    struct zbuf_pool_config cfg = {.size = o->pool_size ? o->pool_size : n * (size_t)HOST_POOL_DEF,
+                                   .no_huge = o->no_huge};
     h->pool = zbuf_pool_create(&cfg);
     if (h->pool)
         return 0;
@@ -28,10 +32,11 @@ static int open_pool(struct host *h, const struct host_options *o)
     return -err;
 }
 
-static int open_xdp(struct host *h, const struct host_options *o, struct netif_error *err)
+static int open_xdp(struct zbuf_pool *pool, const struct host_options *o, unsigned n,
+                    struct netif **out, struct netif_error *err)
 {
     struct netif_xdp_config cfg = {
-        .pool = h->pool,
+        .pool = pool,
         .ifname = o->ifname,
         .queue = o->queue,
         .ip = o->ip,
@@ -56,7 +61,7 @@ static int open_xdp(struct host *h, const struct host_options *o, struct netif_e
         cfg.copy = NETIF_XDP_COPY;
         break;
     }
-    return netif_open_xdp(&cfg, &h->nif, err);
+    return netif_open_xdp_queues(&cfg, n, out, err);
 }
 
 static int open_link(struct host *h, const struct host_options *o)
@@ -64,7 +69,7 @@ static int open_link(struct host *h, const struct host_options *o)
     struct netif_error err = {""};
     int rc;
     if (o->ifname) {
-        rc = open_xdp(h, o, &err);
+        rc = open_xdp(h->pool, o, 1, &h->nif, &err);
     } else {
         struct netif_tap_config cfg = {
             .pool = h->pool, .ifname = o->tap, .mtu = o->mtu, .host_cidr = o->host_cidr};
@@ -108,6 +113,9 @@ static int open_stack(struct host *h, const struct host_options *o, const struct
         .rcv_buf = o->rcv_buf,
         .record_mem = h->rec.mem,
         .record_size = h->rec.size,
+        .share_count = (uint8_t)h->members,
+        .share_index = (uint8_t)h->member,
+        .rx_hold_max = zbuf_pool_size(h->pool) / 2 / h->members,
     };
     memcpy(cfg.mac, caps->mac, sizeof cfg.mac);
     if (getrandom(cfg.secret, sizeof cfg.secret, 0) != (ssize_t)sizeof cfg.secret) {
@@ -134,22 +142,22 @@ static int open_stack(struct host *h, const struct host_options *o, const struct
     return rc;
 }
 
-static void pin(const struct host_options *o)
+void host_pin(int core)
 {
-    if (o->core < 0)
+    if (core < 0)
         return;
     cpu_set_t set;
     CPU_ZERO(&set);
-    CPU_SET((size_t)o->core, &set);
+    CPU_SET((size_t)core, &set);
     if (sched_setaffinity(0, sizeof set, &set) < 0)
-        say("--affinity: core %d: %s; running on any", o->core, strerror(errno));
+        say("--affinity: core %d: %s; running on any", core, strerror(errno));
 }
 
 int host_open(struct host *h, const struct host_options *o, struct ev_loop *loop)
 {
-    *h = (struct host){.opt = o, .loop = loop};
-    pin(o);
-    int rc = open_pool(h, o);
+    *h = (struct host){.opt = o, .loop = loop, .members = 1, .core = o->core};
+    host_pin(o->core);
+    int rc = open_pool(h, o, 1);
     if (rc == 0)
         rc = open_link(h, o);
     if (rc == 0)
@@ -161,9 +169,9 @@ int host_open(struct host *h, const struct host_options *o, struct ev_loop *loop
 
 int host_open_pair(struct host h[2], const struct host_options *o, struct ev_loop *loop)
 {
-    h[0] = h[1] = (struct host){.opt = o, .loop = loop};
-    pin(o);
-    int rc = open_pool(&h[0], o);
+    h[0] = h[1] = (struct host){.opt = o, .loop = loop, .members = 1, .core = o->core};
+    host_pin(o->core);
+    int rc = open_pool(&h[0], o, 1);
     if (rc < 0)
         return rc;
     h[1].pool = h[0].pool;
@@ -189,6 +197,53 @@ int host_open_pair(struct host h[2], const struct host_options *o, struct ev_loo
     return rc;
 }
 
+/* The n-th core from `first` on (-1: from the lowest) of those that we may run on, round and round.
+ */
+static int nth_core(int first, unsigned n)
+{
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) < 0 || CPU_COUNT(&set) == 0)
+        return -1;
+    int core = first < 0 ? 0 : first % CPU_SETSIZE;
+    for (;; core = (core + 1) % CPU_SETSIZE)
+        if (CPU_ISSET((size_t)core, &set) && n-- == 0)
+            return core;
+}
+
+int host_open_queues(struct host *h, unsigned n, const struct host_options *o)
+{
+    struct netif *links[NETIF_QUEUES_MAX];
+    struct netif_error err = {""};
+    struct netif_group *group = NULL;
+    for (unsigned i = 0; i < n; i++)
+        h[i] = (struct host){.opt = o, .member = i, .members = n, .core = nth_core(o->core, i)};
+    int rc = open_pool(&h[0], o, n);
+    if (rc < 0)
+        return rc;
+    rc = open_xdp(h[0].pool, o, n, links, &err);
+    if (rc < 0)
+        say("%s", err.text[0] ? err.text : strerror(-rc));
+    for (unsigned i = 0; i < n && rc == 0; i++) {
+        h[i].pool = h[0].pool;
+        h[i].nif = links[i];
+    }
+    if (rc == 0)
+        rc = netif_group_create(n, &group);
+    for (unsigned i = 0; i < n && rc == 0; i++) {
+        h[i].group = group;
+        h[i].loop = ev_loop_new(EVFLAG_AUTO);
+        if (!h[i].loop) {
+            say("the event loop did not start");
+            rc = -ENOMEM;
+        }
+    }
+    for (unsigned i = 0; i < n && rc == 0; i++)
+        rc = open_stack(&h[i], o, &o->ip, o->prefix_len, i);
+    if (rc < 0)
+        host_close_queues(h, n);
+    return rc;
+}
+
 int host_start(struct host *h, host_event_fn *on_event, void *ctx)
 {
     struct netif_loop_config cfg = {
@@ -199,7 +254,9 @@ int host_start(struct host *h, host_event_fn *on_event, void *ctx)
         /* On a link in memory the peer can only go on when we return. */
         .linger_us = strcmp(netif_caps(h->nif)->kind, "mem") == 0 ? 1 : 0,
         .on_event = on_event,
-        .ctx = ctx};
+        .ctx = ctx,
+        .group = h->group,
+        .member = h->member};
     int rc = netif_loop_start(&cfg, &h->nl);
     if (rc < 0)
         say("the event loop did not start: %s", strerror(-rc));
@@ -254,6 +311,8 @@ void host_flush(struct host *h)
 static void print_counters(const struct host *h)
 {
     struct zest_stats st;
+    if (h->group)
+        fprintf(stderr, "  queue %u\n", netif_caps(h->nif)->queue);
     zest_stats(h->z, &st);
 #define PRINT(name, what)                                                                          \
     if (st.name)                                                                                   \
@@ -266,6 +325,18 @@ static void print_counters(const struct host *h)
             "  link: rx %" PRIu64 " frames, dropped %" PRIu64 " (no memory %" PRIu64
             "); tx %" PRIu64 " frames, invalid %" PRIu64 ", kicks %" PRIu64 "\n",
             ls.rx_frames, ls.rx_dropped, ls.rx_no_memory, ls.tx_frames, ls.tx_invalid, ls.tx_kicks);
+    if (ls.rx_missed)
+        fprintf(stderr, "  link: %" PRIu64 " frames for us came in on queues that are not ours\n",
+                ls.rx_missed);
+    if (h->group) {
+        struct netif_group_stats gs;
+        netif_group_get_stats(h->group, h->member, &gs);
+        fprintf(stderr,
+                "  queues: %" PRIu64 " frames were another's, %" PRIu64
+                " handed to this one, %" PRIu64 " refused, %" PRIu64 " dropped; %" PRIu64
+                " changes of port\n",
+                gs.strays, gs.handed, gs.refused, gs.dropped, gs.port_changes);
+    }
 }
 
 /* Who holds what of the pool, and which class ran out. */
@@ -295,7 +366,8 @@ static void close_upper(struct host *h)
 {
     if (h->z && h->opt->counters) {
         print_counters(h);
-        print_pool(h->pool);
+        if (h->member == 0)
+            print_pool(h->pool);
     }
     if (h->nl)
         netif_loop_stop(h->nl);
@@ -330,6 +402,22 @@ int host_close(struct host *h)
     return rc;
 }
 
+int host_close_queues(struct host *h, unsigned n)
+{
+    struct netif_group *group = NULL;
+    for (unsigned i = 0; i < n; i++) {
+        group = h[i].group ? h[i].group : group;
+        close_upper(&h[i]);
+        if (h[i].loop)
+            ev_loop_destroy(h[i].loop);
+        h[i].loop = NULL;
+    }
+    netif_group_destroy(group);
+    int rc = h[0].pool ? close_pool(h[0].pool) : EXIT_OK;
+    h[0].pool = NULL;
+    return rc;
+}
+
 int host_close_pair(struct host h[2])
 {
     close_upper(&h[0]);
@@ -350,9 +438,13 @@ void host_describe(const struct host *h)
     if (h->opt->have_ip)
         zest_addr_text(&h->opt->ip, ip);
     bool xdp = strcmp(c->kind, "xdp") == 0;
-    say("%s%s%s%s%s%s%s, MTU %u, pool %s (%s)", ip, *ip ? " on " : "", c->name,
-        *c->name ? ", " : "", xdp ? "AF_XDP" : c->kind, xdp ? " " : "", xdp ? c->mode : "", c->mtu,
-        say_bytes(size, zbuf_pool_size(h->pool)), pages[zbuf_pool_pages(h->pool)]);
+    char queues[48] = "";
+    if (h->members > 1)
+        snprintf(queues, sizeof queues, ", queues %u to %u, a thread each", c->queue,
+                 c->queue + h->members - 1);
+    say("%s%s%s%s%s%s%s%s, MTU %u, pool %s (%s)", ip, *ip ? " on " : "", c->name,
+        *c->name ? ", " : "", xdp ? "AF_XDP" : c->kind, xdp ? " " : "", xdp ? c->mode : "", queues,
+        c->mtu, say_bytes(size, zbuf_pool_size(h->pool)), pages[zbuf_pool_pages(h->pool)]);
 }
 
 size_t host_pool_used(const struct host *h)

@@ -8,7 +8,8 @@
  *     host_run(loop)                    until SIGINT, SIGTERM or ev_break()
  *     host_close(&h)                    EXIT_FAILED if a segment did not come home
  *
- * One thread, one loop; several hosts may share it (a pair over a link in memory does). */
+ * One thread, one loop; several hosts may share it (a pair over a link in memory does). Several
+ * queues are several hosts, each with a loop and a thread of its own: crew.h. */
 #ifndef APPS_HOST_H
 #define APPS_HOST_H
 
@@ -28,6 +29,7 @@ enum host_mode {
     HOST_MODE_ZC,
     HOST_MODE_COPY
 };
+#define HOST_QUEUES_ALL UINT32_MAX
 enum host_gather { HOST_GATHER_AUTO, HOST_GATHER_ALWAYS, HOST_GATHER_NEVER };
 
 struct host_options {
@@ -35,6 +37,7 @@ struct host_options {
     const char *tap;    /* TAP, or */
     bool mem;           /* a pair in memory */
     uint32_t queue;
+    uint32_t queues; /* 0 = one; HOST_QUEUES_ALL */
     struct zest_addr ip;
     uint8_t prefix_len;
     bool have_ip;
@@ -72,12 +75,21 @@ struct host {
     struct zest *z;
     struct netif_loop *nl;
     struct recording rec;
+    struct netif_group *group; /* of several with one address (crew.h), NULL else */
+    unsigned member, members;
+    int core; /* that its thread runs on; -1 = any */
 };
 
 typedef void host_event_fn(void *ctx, struct zest *z, const struct zest_event *ev, unsigned n);
 
 /* 0, or -errno after saying why. */
 int host_open(struct host *h, const struct host_options *o, struct ev_loop *loop);
+/* n hosts with one address, one pool and a loop each, for n queues of one interface. */
+int host_open_queues(struct host *h, unsigned n, const struct host_options *o);
+/* Takes them down, when nothing of them runs any more. */
+int host_close_queues(struct host *h, unsigned n);
+/* Makes the calling thread run on core; -1 = leave it. */
+void host_pin(int core);
 /* Two hosts, a.b.c.1 and a.b.c.2 of o->ip's subnet, over a cable in memory and one pool. */
 int host_open_pair(struct host h[2], const struct host_options *o, struct ev_loop *loop);
 int host_start(struct host *h, host_event_fn *on_event, void *ctx);

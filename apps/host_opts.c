@@ -12,6 +12,7 @@
 
 enum {
     O_QUEUE = OPT_LONG + 100, /* clear of the subcommands' own */
+    O_QUEUES,
     O_TAP,
     O_IP,
     O_GATEWAY,
@@ -48,19 +49,26 @@ const struct opt host_opts[] = {
      "AF_XDP: auto, native, generic, zero-copy or copy (default: auto, the best that the driver "
      "can do)"},
     {O_QUEUE, "queue", "N", "AF_XDP: the interface's receive queue (default: 0)"},
+    {O_QUEUES, "queues", "N",
+     "AF_XDP: so many queues, from --queue on, with a stack and a thread for each; or all "
+     "(default: "
+     "1)"},
     {O_RING, "ring", "N", "AF_XDP: descriptors in each ring, a power of two (default: 2048)"},
     {O_GATHER, "gather", "G",
      "send payload from where it lies, as several descriptors a frame: auto (where the link does "
      "it cheaply), always, or never (copy it behind its headers; counted)"},
     {O_MTU, "mtu", "N", "largest IP packet of a TAP or memory link (default: 1500)"},
-    {O_POOL, "pool", "SIZE", "memory for all packets, sent and received (default: 64M)"},
+    {O_POOL, "pool", "SIZE",
+     "memory for all packets, sent and received (default: 64M for each queue)"},
     {O_NO_HUGE, "no-huge", NULL, "do not ask for huge pages"},
     {O_SND_BUF, "snd-buf", "SIZE",
      "most bytes that a connection queues (default: 1M; echo: less when there are many)"},
     {O_RCV_BUF, "rcv-buf", "SIZE", "largest receive window of a connection (default: likewise)"},
     {O_CONNS, "conns", "N", "most connections at a time (default: 4096)"},
     {O_SPIN, "spin", NULL, "poll without ever sleeping: lowest latency, a whole core"},
-    {'A', "affinity", "CORE", "run on this core only"},
+    {'A', "affinity", "CORE",
+     "run on this core only; with several queues, on the ones from there on (default: from the "
+     "lowest)"},
     {O_COUNTERS, "counters", NULL, "at the end, print every counter that is not zero"},
     OPT_HEAD("Finding out:"),
     {O_RECORD, "record", "FILE",
@@ -76,7 +84,6 @@ const struct opt host_opts[] = {
 void host_options_init(struct host_options *o)
 {
     memset(o, 0, sizeof *o);
-    o->pool_size = 64ull << 20;
     o->max_conns = 4096;
     o->core = -1;
     o->record_max = 64ull << 20;
@@ -115,6 +122,10 @@ bool host_option(struct host_options *o, int key, const char *name, const char *
         return true;
     case O_QUEUE:
         o->queue = (uint32_t)opt_number(name, arg, 0, 4095);
+        return true;
+    case O_QUEUES:
+        o->queues = strcmp(arg, "all") == 0 ? HOST_QUEUES_ALL
+                                            : (uint32_t)opt_number(name, arg, 1, NETIF_QUEUES_MAX);
         return true;
     case O_RING:
         o->ring = (uint32_t)opt_number(name, arg, 64, 65536);
@@ -208,6 +219,8 @@ void host_options_check(const struct host_options *o)
         say_usage("--mtu is for --tap and --mem: AF_XDP takes that of %s (set it with 'ip link "
                   "set %s mtu %u')",
                   o->ifname, o->ifname, o->mtu);
+    if (o->queues && !o->ifname)
+        say_usage("--queues is for AF_XDP (-I)");
     if (o->mode != HOST_MODE_AUTO && !o->ifname)
         say_usage("--mode is for AF_XDP (-I)");
     char name[64];

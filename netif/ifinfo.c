@@ -85,3 +85,10 @@ int ifinfo_get(const char *ifname, struct ifinfo *out)
     close(s);
     return err;
 }
+
+int netif_queues(const char *ifname)
+{
+    struct ifinfo info;
+    int rc = ifinfo_get(ifname, &info);
+    return rc ? rc : info.queues ? (int)info.queues : 1;
+}

@@ -19,7 +19,7 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
-#include "link.h"
+#include "group.h"
 
 #define BURST        64u /* frames a round receives */
 #define SENDS        4u  /* bursts a round sends */
@@ -214,12 +214,28 @@ static uint64_t rx_pause(struct zbuf *const *in, unsigned n)
     return pause < PAUSE_MAX_NS ? pause : PAUSE_MAX_NS;
 }
 
+/* What came in on other queues. */
+static bool hear_group(struct netif_loop *nl, uint64_t now)
+{
+    struct zbuf *in[BURST];
+    bool looked;
+    if (nl->readable)
+        group_woken(nl->cfg.group, nl->cfg.member);
+    unsigned n = group_take(nl->cfg.group, nl->cfg.member, nl->z, in, BURST, &looked);
+    if (n > 0)
+        zest_input(nl->z, now, in, n);
+    return looked;
+}
+
 static bool do_round(struct netif_loop *nl, uint64_t now, bool *blocked)
 {
     struct zbuf *in[BURST];
     unsigned n = nl->gone || now < nl->rx_after_ns ? 0 : netif_rx(nl->nif, in, BURST);
-    if (n > 0) {
+    bool received = n > 0;
+    if (received) {
         nl->rx_after_ns = now + rx_pause(in, n);
+        if (nl->cfg.group)
+            n = group_sort(nl->cfg.group, nl->cfg.member, nl->z, in, n);
         zest_input(nl->z, now, in, n);
         look_for_csum(nl, now);
     } else if (nl->readable || (nl->cfg.spin && now >= nl->check_ns)) {
@@ -227,8 +243,10 @@ static bool do_round(struct netif_loop *nl, uint64_t now, bool *blocked)
         if (link_check(nl->nif))
             link_failed(nl, nl->nif->error);
     }
+    bool busy = received;
+    if (nl->cfg.group)
+        busy |= hear_group(nl, now);
     nl->readable = false;
-    bool busy = n > 0;
     busy |= deliver_events(nl);
     /* Spinning is mostly this: nothing came, nothing is due. Then the next look is what matters. */
     if (!busy && zest_deadline(nl->z) > now) {
@@ -370,6 +388,14 @@ int netif_loop_start(const struct netif_loop_config *cfg, struct netif_loop **ou
         int rc = -errno;
         free(nl);
         return rc;
+    }
+    if (cfg->group) {
+        struct epoll_event ev = {.events = EPOLLIN};
+        if (epoll_ctl(nl->epoll_fd, EPOLL_CTL_ADD, group_fd(cfg->group, cfg->member), &ev) < 0) {
+            int rc = -errno;
+            release(nl);
+            return rc;
+        }
     }
     ev_prepare_init(&nl->prepare, on_prepare);
     ev_io_init(&nl->io, on_io, nl->epoll_fd, EV_READ);

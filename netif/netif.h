@@ -39,6 +39,7 @@ struct netif_caps {
     const char *kind;   /* "xdp", "tap", "mem" */
     const char *mode;   /* xdp: "zero-copy", "copy", "generic"; else the kind */
     char name[32];      /* of the interface */
+    uint32_t queue;     /* of it */
     uint8_t mac[6];     /* that zest is to use */
     uint16_t mtu;       /* largest IP packet, both ways */
     bool gather;        /* several descriptors a frame are possible */
@@ -53,7 +54,9 @@ struct netif_stats {
     uint64_t rx_no_memory; /* of them, because the pool had no segment to receive into */
     uint64_t tx_invalid;   /* frames that the kernel refused */
     uint64_t tx_kicks;     /* system calls made to send */
-    uint64_t tx_held;      /* times that sending paused, because the device dropped a frame */
+    uint64_t rx_missed; /* xdp: frames for us that came in on a queue that no link of ours has; the
+                           whole interface's, counted at the first of its links only */
+    uint64_t tx_held;   /* times that sending paused, because the device dropped a frame */
 };
 
 /* ---- opening
@@ -80,6 +83,15 @@ struct netif_xdp_config {
 };
 NETIF_API int netif_open_xdp(const struct netif_xdp_config *cfg, struct netif **out,
                              struct netif_error *err);
+
+/* The same for n queues, from cfg->queue on: a link for each, to be run by a thread of its own.
+ * They share the pool and the XDP program; nothing else, so no lock is taken while they run. What
+ * one that was closed held comes home with the last of them. All or none are opened. */
+#define NETIF_QUEUES_MAX 255u
+NETIF_API int netif_open_xdp_queues(const struct netif_xdp_config *cfg, unsigned n,
+                                    struct netif **out, struct netif_error *err);
+/* How many queues an interface receives on: a count, or -errno. */
+NETIF_API int netif_queues(const char *ifname);
 
 struct netif_tap_config {
     struct zbuf_pool *pool;
@@ -119,6 +131,30 @@ NETIF_API int netif_kick(struct netif *nif);
  * none. */
 NETIF_API int netif_fd(const struct netif *nif);
 NETIF_API void netif_get_stats(struct netif *nif, struct netif_stats *out);
+
+/* ---- several queues with one address
+ * ------------------------------------------------------------------------------- */
+
+/* A link, a stack (zest_config.share_*), a loop and a thread for each queue. A connection belongs
+ * to the stack on whose queue it began. A frame that comes in on another queue is passed from loop
+ * to loop, as it lies, until the stack that knows its connection takes it; what none knows is
+ * refused where it came in. Listen on each stack: a connection is accepted where its SYN arrives.
+ */
+struct netif_group;
+struct netif_group_stats {
+    uint64_t strays;       /* frames that came in on this queue, and were not for its stack */
+    uint64_t handed;       /* frames for this stack, that had come in on another queue */
+    uint64_t refused;      /* strays that no stack knew, and that came back */
+    uint64_t dropped;      /* strays that were lost, because the next loop did not keep up */
+    uint64_t port_changes; /* connections that tried another port, as the answer had come in on
+                              another queue */
+};
+NETIF_API int netif_group_create(unsigned n, struct netif_group **out);
+/* When all its loops have been stopped, and before the pool goes. */
+NETIF_API void netif_group_destroy(struct netif_group *g);
+/* From any thread. */
+NETIF_API void netif_group_get_stats(const struct netif_group *g, unsigned member,
+                                     struct netif_group_stats *out);
 
 /* ---- capture
  * -------------------------------------------------------------------------------------- */
@@ -160,6 +196,9 @@ struct netif_loop_config {
     /* After work, how long to look for more before going to sleep, in microseconds. To wake a
      * sleeper costs its peer more than a frame does. 0 = 40; 1 = as good as none. */
     uint32_t linger_us;
+    /* NULL, or what this stack and link are a part of, and which. */
+    struct netif_group *group;
+    unsigned member;
 };
 /* Attaches a stack and a link to a libev loop. Use ev_run() and ev_break() as ever. */
 NETIF_API int netif_loop_start(const struct netif_loop_config *cfg, struct netif_loop **out);

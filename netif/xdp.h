@@ -13,6 +13,7 @@
 #ifndef NETIF_XDP_H
 #define NETIF_XDP_H
 
+#include <pthread.h>
 #include <xdp/xsk.h>
 
 #include "link.h"
@@ -42,13 +43,27 @@
 
 struct xdp_prog {
     int map_fd, link_fd; /* the program stays attached as long as link_fd is open */
+    int missed_fd;
+    uint32_t queues; /* that the maps have room for */
     bool generic;
+};
+
+/* What the queues of one interface have in common. The first socket is also the UMEM's, and lives
+ * as long as that; so the segments of a queue that was closed are kept until the last one is. */
+struct xdp_share {
+    pthread_mutex_t lock;
+    unsigned refs;
+    struct xdp_prog prog;
+    struct xsk_umem *umem;
+    struct xdp *closed;
 };
 
 struct xdp {
     struct netif nif;
-    struct xdp_prog prog;
-    struct xsk_umem *umem;
+    struct xdp_share *share;
+    struct xdp *next_closed;
+    uint32_t queue;
+    bool first; /* its socket is the UMEM's */
     struct xsk_socket *xsk;
     struct xsk_ring_prod fill, tx;
     struct xsk_ring_cons comp, rx;
@@ -82,9 +97,13 @@ static inline struct xdp *xdp_of(const struct netif *nif)
 }
 
 /* xdp_prog.c: 0 or -errno. A sentence in err, on failure. */
+void xdp_prog_init(struct xdp_prog *p);
 int xdp_prog_attach(struct xdp_prog *p, const struct netif_xdp_config *cfg,
                     const struct ifinfo *info, struct netif_error *err);
 int xdp_prog_add(const struct xdp_prog *p, uint32_t queue, int xsk_fd);
+void xdp_prog_remove(const struct xdp_prog *p, uint32_t queue);
+/* Frames that were ours, and came in on a queue without a socket. */
+uint64_t xdp_prog_missed(const struct xdp_prog *p);
 void xdp_prog_detach(struct xdp_prog *p);
 
 /* xdp_ring.c */

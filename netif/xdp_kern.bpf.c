@@ -18,6 +18,14 @@ struct {
     __type(value, __u32);
 } zest_xsks SEC(".maps");
 
+/* By queue: frames of ours that no socket took. */
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, 256);
+    __type(key, __u32);
+    __type(value, __u64);
+} zest_missed SEC(".maps");
+
 /* RFC 826, for Ethernet and IPv4. */
 struct arp_ipv4 {
     __be16 hrd, pro;
@@ -56,7 +64,14 @@ int zest_xdp(struct xdp_md *ctx)
     if (to != zest_ip)
         return XDP_PASS;
     /* A queue without a socket: the kernel gets the frame, and drops it where one can see it. */
-    return bpf_redirect_map(&zest_xsks, ctx->rx_queue_index, XDP_PASS);
+    int verdict = (int)bpf_redirect_map(&zest_xsks, ctx->rx_queue_index, XDP_PASS);
+    if (verdict == XDP_PASS) {
+        __u32 queue = ctx->rx_queue_index;
+        __u64 *missed = bpf_map_lookup_elem(&zest_missed, &queue);
+        if (missed)
+            __sync_fetch_and_add(missed, 1);
+    }
+    return verdict;
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -39,16 +39,8 @@ static void drain(struct xdp *x)
     }
 }
 
-static void xdp_close(struct netif *nif)
+static void free_link(struct xdp *x)
 {
-    struct xdp *x = xdp_of(nif);
-    xdp_prog_detach(&x->prog);
-    if (x->xsk) {
-        drain(x);
-        xsk_socket__delete(x->xsk);
-    }
-    if (x->umem)
-        xsk_umem__delete(x->umem);
     xdp_take_back(x);
     if (x->budget)
         zbuf_budget_destroy(x->budget); /* -EBUSY: frames are still with the stack */
@@ -56,6 +48,36 @@ static void xdp_close(struct netif *nif)
     free(x->lent_free);
     free(x->in_flight);
     free(x);
+}
+
+static void xdp_close(struct netif *nif)
+{
+    struct xdp *x = xdp_of(nif), *next;
+    struct xdp_share *s = x->share;
+    pthread_mutex_lock(&s->lock);
+    bool last = --s->refs == 0;
+    if (last)
+        xdp_prog_detach(&s->prog);
+    else if (x->xsk)
+        xdp_prog_remove(&s->prog, x->queue);
+    if (x->xsk) {
+        drain(x);
+        xsk_socket__delete(x->xsk);
+        x->xsk = NULL;
+    }
+    x->next_closed = s->closed;
+    s->closed = x;
+    pthread_mutex_unlock(&s->lock);
+    if (!last)
+        return;
+    if (s->umem)
+        xsk_umem__delete(s->umem);
+    for (x = s->closed; x; x = next) {
+        next = x->next_closed;
+        free_link(x);
+    }
+    pthread_mutex_destroy(&s->lock);
+    free(s);
 }
 
 static const struct netif_ops xdp_ops = {
@@ -75,7 +97,8 @@ static bool ring_ok(uint32_t n)
     return n >= XDP_RING_MIN && n <= XDP_RING_MAX && (n & (n - 1)) == 0;
 }
 
-static int look(const struct netif_xdp_config *cfg, struct ifinfo *info, struct netif_error *err)
+static int look(const struct netif_xdp_config *cfg, unsigned n, struct ifinfo *info,
+                struct netif_error *err)
 {
     static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
     static const uint8_t none[4];
@@ -92,16 +115,16 @@ static int look(const struct netif_xdp_config *cfg, struct ifinfo *info, struct 
     if (!info->up)
         return link_error(err, -ENETDOWN, "%s is down: ip link set dev %s up", cfg->ifname,
                           cfg->ifname);
-    if (info->queues && cfg->queue >= info->queues)
+    if (info->queues && (cfg->queue >= info->queues || n > info->queues - cfg->queue))
         return link_error(err, -EINVAL,
                           "%s has no queue %u: it has %u, counted from 0 (ethtool -l %s)",
-                          cfg->ifname, cfg->queue, info->queues, cfg->ifname);
-    if (info->queues > 1 && !cfg->quiet)
-        fprintf(
-            stderr,
-            "zest: %s has %u queues and this uses queue %u only; if its frames arrive on others: "
-            "ethtool -L %s combined 1 (or rx 1)\n",
-            cfg->ifname, info->queues, cfg->queue, cfg->ifname);
+                          cfg->ifname, cfg->queue + n - 1, info->queues, cfg->ifname);
+    if (info->queues > 1 && n == 1 && !cfg->quiet)
+        fprintf(stderr,
+                "zest: %s has %u queues and this uses queue %u only: use them all (zest --queues "
+                "all), or "
+                "let it have one: ethtool -L %s combined 1 (or rx 1)\n",
+                cfg->ifname, info->queues, cfg->queue, cfg->ifname);
     return 0;
 }
 
@@ -115,14 +138,14 @@ static int register_umem(struct xdp *x, const struct netif_xdp_config *cfg, stru
         .flags = XDP_UMEM_UNALIGNED_CHUNK_FLAG,
     };
     size_t size = zbuf_pool_size(cfg->pool);
-    int rc = xsk_umem__create(&x->umem, x->base, size, &x->fill, &x->comp, &ucfg);
+    int rc = xsk_umem__create(&x->share->umem, x->base, size, &x->fill, &x->comp, &ucfg);
     if (rc == -ENOBUFS || rc == -ENOMEM) { /* the pages are locked: RLIMIT_MEMLOCK */
         struct rlimit lim = {RLIM_INFINITY, RLIM_INFINITY};
         if (setrlimit(RLIMIT_MEMLOCK, &lim) < 0 && getrlimit(RLIMIT_MEMLOCK, &lim) == 0) {
             lim.rlim_cur = lim.rlim_max;
             setrlimit(RLIMIT_MEMLOCK, &lim);
         }
-        rc = xsk_umem__create(&x->umem, x->base, size, &x->fill, &x->comp, &ucfg);
+        rc = xsk_umem__create(&x->share->umem, x->base, size, &x->fill, &x->comp, &ucfg);
     }
     switch (rc) {
     case 0:
@@ -160,7 +183,11 @@ static int bind_once(struct xdp *x, const struct netif_xdp_config *cfg, unsigned
     for (int i = 0; i < BUSY_TRIES && rc == -EBUSY; i++) {
         if (i > 0)
             usleep(BUSY_SLEEP_US);
-        rc = xsk_socket__create(&x->xsk, cfg->ifname, cfg->queue, x->umem, &x->rx, &x->tx, &scfg);
+        /* The first takes the UMEM's own two rings; the others get theirs. */
+        rc = x->first ? xsk_socket__create(&x->xsk, cfg->ifname, x->queue, x->share->umem, &x->rx,
+                                           &x->tx, &scfg)
+                      : xsk_socket__create_shared(&x->xsk, cfg->ifname, x->queue, x->share->umem,
+                                                  &x->rx, &x->tx, &x->fill, &x->comp, &scfg);
     }
     return rc;
 }
@@ -168,7 +195,7 @@ static int bind_once(struct xdp *x, const struct netif_xdp_config *cfg, unsigned
 /* The best that was asked for and can be had: zero-copy before gather, gather before neither. */
 static int bind_socket(struct xdp *x, const struct netif_xdp_config *cfg, struct netif_error *err)
 {
-    bool zero_copy = cfg->copy != NETIF_XDP_COPY && !x->prog.generic;
+    bool zero_copy = cfg->copy != NETIF_XDP_COPY && !x->share->prog.generic;
     bool copy = cfg->copy != NETIF_XDP_ZERO_COPY;
     int rc = -EOPNOTSUPP;
     for (int way = zero_copy ? 0 : 2; way < (copy ? 4 : 2) && rc != 0 && rc != -EBUSY; way++) {
@@ -184,18 +211,18 @@ static int bind_socket(struct xdp *x, const struct netif_xdp_config *cfg, struct
         break;
     case -EBUSY:
         return link_error(err, rc, "%s: queue %u has an AF_XDP socket already, in another process",
-                          cfg->ifname, cfg->queue);
+                          cfg->ifname, x->queue);
     case -EOPNOTSUPP:
         return link_error(err, rc,
                           "%s: its driver has no zero-copy AF_XDP%s; copy mode works anywhere",
-                          cfg->ifname, x->prog.generic ? " in generic mode" : "");
+                          cfg->ifname, x->share->prog.generic ? " in generic mode" : "");
     case -EINVAL:
         return link_error(err, rc,
                           "%s: the kernel does not bind to queue %u in this mode: no such queue "
                           "(ethtool -l %s), or the device was not made for it",
-                          cfg->ifname, cfg->queue, cfg->ifname);
+                          cfg->ifname, x->queue, cfg->ifname);
     default:
-        return link_error(err, rc, "%s: cannot bind to queue %u: %s", cfg->ifname, cfg->queue,
+        return link_error(err, rc, "%s: cannot bind to queue %u: %s", cfg->ifname, x->queue,
                           strerror(-rc));
     }
 
@@ -204,7 +231,7 @@ static int bind_socket(struct xdp *x, const struct netif_xdp_config *cfg, struct
     socklen_t len = sizeof got;
     getsockopt(x->nif.fd, SOL_XDP, XDP_OPTIONS, &got, &len);
     x->nif.caps.mode = got.flags & XDP_OPTIONS_ZEROCOPY ? "zero-copy"
-                       : x->prog.generic                ? "generic"
+                       : x->share->prog.generic         ? "generic"
                                                         : "copy";
     /* Neither is vital: without, sending takes more calls. */
     int bytes = SNDBUF_BYTES, budget = (int)x->tx_ring;
@@ -218,7 +245,7 @@ static int set_memory_aside(struct xdp *x, const struct netif_xdp_config *cfg,
                             struct netif_error *err)
 {
     char name[ZBUF_NAME_MAX];
-    snprintf(name, sizeof name, "rx %.15s/%u", cfg->ifname, cfg->queue);
+    snprintf(name, sizeof name, "rx %.15s/%u", cfg->ifname, x->queue);
     size_t min = (size_t)(x->rx_ring + HANDED_ON) * XDP_CHUNK;
     /* Set aside as segments of the size that the ring takes: smaller ones would be of no use to it.
      */
@@ -241,15 +268,12 @@ static int set_memory_aside(struct xdp *x, const struct netif_xdp_config *cfg,
     return 0;
 }
 
-static int build(struct xdp *x, const struct netif_xdp_config *cfg, struct netif_error *err)
+/* Of an interface that share->prog is attached to. */
+static int open_queue(struct xdp *x, const struct netif_xdp_config *cfg, const struct ifinfo *info,
+                      struct netif_error *err)
 {
-    struct ifinfo info = {0};
-    int rc = look(cfg, &info, err);
-    if (rc == 0)
-        rc = set_memory_aside(x, cfg, err);
-    if (rc == 0)
-        rc = xdp_prog_attach(&x->prog, cfg, &info, err);
-    if (rc == 0)
+    int rc = set_memory_aside(x, cfg, err);
+    if (rc == 0 && x->first)
         rc = register_umem(x, cfg, err);
     if (rc == 0)
         rc = bind_socket(x, cfg, err);
@@ -259,8 +283,10 @@ static int build(struct xdp *x, const struct netif_xdp_config *cfg, struct netif
     struct netif_caps *c = &x->nif.caps;
     c->kind = "xdp";
     snprintf(c->name, sizeof c->name, "%s", cfg->ifname);
-    memcpy(c->mac, info.mac, sizeof c->mac);
-    c->mtu = (uint16_t)(info.mtu < XDP_RX_ROOM - ETH_HEADER ? info.mtu : XDP_RX_ROOM - ETH_HEADER);
+    c->queue = x->queue;
+    memcpy(c->mac, info->mac, sizeof c->mac);
+    c->mtu =
+        (uint16_t)(info->mtu < XDP_RX_ROOM - ETH_HEADER ? info->mtu : XDP_RX_ROOM - ETH_HEADER);
     c->gather_max = c->gather ? ZEST_FRAME_SEGS : 0;
     /* docs/links.md: a second descriptor costs more than copying 1500 bytes wherever it was
      * measured. */
@@ -274,39 +300,89 @@ static int build(struct xdp *x, const struct netif_xdp_config *cfg, struct netif
     if (x->n_lent_free == x->rx_ring)
         return link_error(err, -ENOBUFS, "%s: the pool has no 4 KiB segment to receive into",
                           cfg->ifname);
-    rc = xdp_prog_add(&x->prog, cfg->queue, x->nif.fd);
-    if (rc)
-        return link_error(err, rc, "%s: the XDP program does not take queue %u: %s", cfg->ifname,
-                          cfg->queue, strerror(-rc));
     return 0;
+}
+
+static struct xdp *new_link(const struct netif_xdp_config *cfg, struct xdp_share *s, uint32_t queue)
+{
+    struct xdp *x = calloc(1, sizeof *x);
+    if (!x)
+        return NULL;
+    x->nif = (struct netif){.ops = &xdp_ops, .pool = cfg->pool, .fd = -1};
+    x->rx_ring = cfg->rx_ring ? cfg->rx_ring : XDP_RING_DEF;
+    x->tx_ring = cfg->tx_ring ? cfg->tx_ring : XDP_RING_DEF;
+    x->base = zbuf_pool_base(cfg->pool);
+    x->region_size = zbuf_pool_size(cfg->pool);
+    x->queue = queue;
+    x->share = s;
+    x->first = s->refs++ == 0;
+    return x;
+}
+
+/* links[0 .. *made) exist, whatever is returned. */
+static int build(struct xdp_share *s, const struct netif_xdp_config *cfg, unsigned n,
+                 struct netif **links, unsigned *made, struct netif_error *err)
+{
+    struct ifinfo info = {0};
+    int rc = look(cfg, n, &info, err);
+    for (; rc == 0 && *made < n; ++*made) {
+        struct xdp *x = new_link(cfg, s, cfg->queue + *made);
+        if (!x)
+            return link_error(err, -ENOMEM, "AF_XDP: out of memory");
+        links[*made] = &x->nif;
+    }
+    if (rc == 0)
+        rc = xdp_prog_attach(&s->prog, cfg, &info, err);
+    for (unsigned i = 0; i < n && rc == 0; i++)
+        rc = open_queue(xdp_of(links[i]), cfg, &info, err);
+    /* Only when all can receive. */
+    for (unsigned i = 0; i < n && rc == 0; i++) {
+        const struct xdp *x = xdp_of(links[i]);
+        rc = xdp_prog_add(&s->prog, x->queue, x->nif.fd);
+        if (rc)
+            rc = link_error(err, rc, "%s: the XDP program does not take queue %u: %s", cfg->ifname,
+                            x->queue, strerror(-rc));
+    }
+    return rc;
+}
+
+int netif_open_xdp_queues(const struct netif_xdp_config *cfg, unsigned n, struct netif **out,
+                          struct netif_error *err)
+{
+    unsigned made = 0;
+    uint32_t rx = cfg->rx_ring ? cfg->rx_ring : XDP_RING_DEF;
+    uint32_t tx = cfg->tx_ring ? cfg->tx_ring : XDP_RING_DEF;
+    if (!ring_ok(rx) || !ring_ok(tx))
+        return link_error(err, -EINVAL,
+                          "AF_XDP: rings have 64 to 32768 descriptors, a power of two");
+    if (n == 0 || n > NETIF_QUEUES_MAX)
+        return link_error(err, -EINVAL, "AF_XDP: 1 to %u queues", NETIF_QUEUES_MAX);
+    struct xdp_share *s = calloc(1, sizeof *s);
+    struct netif **links = calloc(n, sizeof(struct netif *));
+    if (!s || !links) {
+        free(s);
+        free(links);
+        return link_error(err, -ENOMEM, "AF_XDP: out of memory");
+    }
+    pthread_mutex_init(&s->lock, NULL);
+    xdp_prog_init(&s->prog);
+
+    libxdp_print_fn_t old = libxdp_set_print(say_nothing);
+    int rc = build(s, cfg, n, links, &made, err);
+    libxdp_set_print(old);
+    if (rc == 0)
+        memcpy(out, links, n * sizeof(struct netif *));
+    for (unsigned i = 0; i < made && rc; i++)
+        xdp_close(links[i]); /* the last one takes s along */
+    if (made == 0) {
+        pthread_mutex_destroy(&s->lock);
+        free(s);
+    }
+    free(links);
+    return rc;
 }
 
 int netif_open_xdp(const struct netif_xdp_config *cfg, struct netif **out, struct netif_error *err)
 {
-    struct xdp *x = calloc(1, sizeof *x);
-    if (!x)
-        return link_error(err, -ENOMEM, "AF_XDP: out of memory");
-    x->nif = (struct netif){.ops = &xdp_ops, .pool = cfg->pool, .fd = -1};
-    x->prog = (struct xdp_prog){.map_fd = -1, .link_fd = -1};
-    x->rx_ring = cfg->rx_ring ? cfg->rx_ring : XDP_RING_DEF;
-    x->tx_ring = cfg->tx_ring ? cfg->tx_ring : XDP_RING_DEF;
-    if (!ring_ok(x->rx_ring) || !ring_ok(x->tx_ring)) {
-        free(x);
-        return link_error(err, -EINVAL,
-                          "AF_XDP: rings have 64 to 32768 descriptors, a power of two");
-    }
-    if (cfg->pool) {
-        x->base = zbuf_pool_base(cfg->pool);
-        x->region_size = zbuf_pool_size(cfg->pool);
-    }
-
-    libxdp_print_fn_t old = libxdp_set_print(say_nothing);
-    int rc = build(x, cfg, err);
-    libxdp_set_print(old);
-    if (rc) {
-        xdp_close(&x->nif);
-        return rc;
-    }
-    *out = &x->nif;
-    return 0;
+    return netif_open_xdp_queues(cfg, 1, out, err);
 }

@@ -26,6 +26,8 @@ static int say_nothing(enum libbpf_print_level level, const char *fmt, va_list a
     return 0;
 }
 
+#define QUEUES_MIN 256u /* that the maps have room for, as compiled */
+
 static int load(struct xdp_prog *p, uint32_t ip_be, int *prog_fd, struct bpf_object **out)
 {
     LIBBPF_OPTS(bpf_object_open_opts, opts, .object_name = "zest");
@@ -33,24 +35,33 @@ static int load(struct xdp_prog *p, uint32_t ip_be, int *prog_fd, struct bpf_obj
         bpf_object__open_mem(xdp_kern_object, (size_t)xdp_kern_object_size, &opts);
     if (!obj)
         return -errno;
-    struct bpf_map *map, *xsks = NULL, *rodata = NULL;
+    struct bpf_map *map, *xsks = NULL, *rodata = NULL, *missed = NULL;
     bpf_object__for_each_map(map, obj)
     {
         if (strcmp(bpf_map__name(map), "zest_xsks") == 0)
             xsks = map;
+        else if (strcmp(bpf_map__name(map), "zest_missed") == 0)
+            missed = map;
         else if (strstr(bpf_map__name(map), ".rodata"))
             rodata = map;
     }
     struct bpf_program *prog = bpf_object__find_program_by_name(obj, "zest_xdp");
-    LINK_ASSERT(xsks && rodata && prog);
+    LINK_ASSERT(xsks && missed && rodata && prog);
     int err = bpf_map__set_initial_value(rodata, &ip_be, sizeof ip_be);
     LINK_ASSERT(err == 0);
+    if (p->queues > QUEUES_MIN) {
+        err = bpf_map__set_max_entries(xsks, p->queues);
+        if (err == 0)
+            err = bpf_map__set_max_entries(missed, p->queues);
+        LINK_ASSERT(err == 0);
+    }
 
     err = bpf_object__load(obj);
     if (err == 0) {
         p->map_fd = fcntl(bpf_map__fd(xsks), F_DUPFD_CLOEXEC, 0);
+        p->missed_fd = fcntl(bpf_map__fd(missed), F_DUPFD_CLOEXEC, 0);
         *prog_fd = bpf_program__fd(prog);
-        if (p->map_fd < 0)
+        if (p->map_fd < 0 || p->missed_fd < 0)
             err = -errno;
     }
     if (err)
@@ -138,7 +149,7 @@ int xdp_prog_attach(struct xdp_prog *p, const struct netif_xdp_config *cfg,
     uint32_t ip_be;
     int prog_fd = -1;
     memcpy(&ip_be, cfg->ip.ip + 12, sizeof ip_be);
-    *p = (struct xdp_prog){.map_fd = -1, .link_fd = -1};
+    p->queues = info->queues > QUEUES_MIN ? info->queues : QUEUES_MIN;
 
     libbpf_print_fn_t old_bpf = libbpf_set_print(say_nothing);
     int rc = load(p, ip_be, &prog_fd, &obj);
@@ -170,11 +181,32 @@ int xdp_prog_add(const struct xdp_prog *p, uint32_t queue, int xsk_fd)
     return bpf_map_update_elem(p->map_fd, &queue, &xsk_fd, BPF_ANY) < 0 ? -errno : 0;
 }
 
+void xdp_prog_remove(const struct xdp_prog *p, uint32_t queue)
+{
+    bpf_map_delete_elem(p->map_fd, &queue);
+}
+
+uint64_t xdp_prog_missed(const struct xdp_prog *p)
+{
+    uint64_t sum = 0, value;
+    for (uint32_t q = 0; p->missed_fd >= 0 && q < p->queues; q++)
+        if (bpf_map_lookup_elem(p->missed_fd, &q, &value) == 0)
+            sum += value;
+    return sum;
+}
+
+void xdp_prog_init(struct xdp_prog *p)
+{
+    *p = (struct xdp_prog){.map_fd = -1, .link_fd = -1, .missed_fd = -1};
+}
+
 void xdp_prog_detach(struct xdp_prog *p)
 {
     if (p->link_fd >= 0)
         close(p->link_fd);
     if (p->map_fd >= 0)
         close(p->map_fd);
-    p->link_fd = p->map_fd = -1;
+    if (p->missed_fd >= 0)
+        close(p->missed_fd);
+    xdp_prog_init(p);
 }

@@ -279,6 +279,8 @@ void xdp_count(struct netif *nif)
     struct xdp_statistics st = kernel_counts(x);
     nif->stats.rx_dropped = st.rx_dropped + st.rx_ring_full + x->rx_split;
     nif->stats.tx_invalid = st.tx_invalid_descs;
+    if (x->first)
+        nif->stats.rx_missed = xdp_prog_missed(&x->share->prog);
     if (x->short_of_memory) {
         nif->stats.rx_no_memory += st.rx_fill_ring_empty_descs - x->empty_at;
         x->empty_at = st.rx_fill_ring_empty_descs;

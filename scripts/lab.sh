@@ -104,17 +104,18 @@ lab_cores() {
     LAB_PEER_CORE=$(tail -n 1 <<<"$list")
 }
 
-# lab_link MTU: the link between zest and Linux. Afterwards "${LAB_LINK[@]}" are zest's options, and
+# lab_link MTU [QUEUES]: the link between zest and Linux. Afterwards "${LAB_LINK[@]}" are zest's options, and
 # `peer COMMAND` runs something on the Linux side. A kernel peer on veth leaves checksums to hardware
 # that is not there, and sends frames larger than the MTU, unless it is told not to.
 lab_link() {
-    local mtu=${1:-1500}
+    local mtu=${1:-1500} queues=()
+    [ "${2:-1}" -gt 1 ] && queues=(numrxqueues "$2" numtxqueues "$2")
     if [ "$LAB" = tap ]; then
         LAB_LINK=(--tap z0 --ip $LAB_ZEST_IP/24 --host-ip $LAB_PEER_IP/24 --mtu "$mtu")
         return
     fi
     lab_netns peer
-    ip link add z0 mtu "$mtu" type veth peer name p0 mtu "$mtu" netns peer
+    ip link add z0 ${queues[@]+"${queues[@]}"} mtu "$mtu" type veth peer name p0 ${queues[@]+"${queues[@]}"} mtu "$mtu" netns peer
     lab_peer_up p0
     ip link set z0 up
     LAB_LINK=(-I z0 --ip $LAB_ZEST_IP/24)

@@ -125,6 +125,17 @@ int zest_connect(struct zest *z, const struct zest_addr *remote, const struct ze
     return (int)end(z, rc);
 }
 
+int zest_change_port(struct zest *z, zest_handle conn, uint16_t port)
+{
+    struct record *r = z->rec;
+
+    if (!r)
+        return tcp_change_port(z, conn, port);
+    begin_conn(r, REC_CHANGE_PORT, conn);
+    record_u32(r, port);
+    return (int)end(z, tcp_change_port(z, conn, port));
+}
+
 /* ---- moving bytes */
 
 ssize_t zest_write(struct zest *z, zest_handle conn, const void *addr, size_t len)

@@ -12,13 +12,10 @@
 #include "ipv4.h"
 #include "stack.h"
 
-#define ICMP_HLEN          8u
 #define ICMP_ECHO_REPLY    0u
 #define ICMP_SOURCE_QUENCH 4u
 #define ICMP_REDIRECT      5u
 #define ICMP_ECHO          8u
-#define ICMP_TIME_EXCEEDED 11u
-#define ICMP_PARAM_PROBLEM 12u
 
 /* RFC 1812 4.3.2.3: quote as much as fits without the datagram passing 576 bytes. */
 #define ICMP_QUOTE_MAX (576u - IPV4_HLEN - ICMP_HLEN)

@@ -7,10 +7,14 @@
 struct zest;
 struct pkt;
 
+#define ICMP_HLEN 8u
+
 #define ICMP_UNREACH          3u
 #define ICMP_UNREACH_PROTOCOL 2u
 #define ICMP_UNREACH_PORT     3u
 #define ICMP_UNREACH_NEEDFRAG 4u
+#define ICMP_TIME_EXCEEDED    11u
+#define ICMP_PARAM_PROBLEM    12u
 
 /* A token bucket for what we send: replies and errors have one each. Counted in ticks. */
 #define ICMP_TICK_NS     100000ull

@@ -266,6 +266,8 @@ void record_init(struct zest *z)
         .tx_csum_offload = cfg->tx_csum_offload,
         .rx_csum_trusted = cfg->rx_csum_trusted,
         .prefix_len = cfg->prefix_len,
+        .share_count = cfg->share_count,
+        .share_index = cfg->share_index,
     };
 
     if (!cfg->record_mem)

@@ -37,7 +37,8 @@ struct record_head {
     uint16_t mtu;
     uint8_t gather, gather_max, tx_csum_offload, rx_csum_trusted, prefix_len;
     uint8_t mac[6], ip[16], gateway[16], secret[16];
-    uint8_t pad[3];
+    uint8_t share_count, share_index;
+    uint8_t pad[1];
 };
 _Static_assert(sizeof(struct record_head) == 128, "the same on every machine");
 #define RECORD_RULES 1u
@@ -58,6 +59,7 @@ enum record_op {
     REC_ABORT,
     REC_SET_USER,
     REC_SET_OPTION,
+    REC_CHANGE_PORT,
     REC_OPS,
     REC_EXCEPTION = 'x', /* notes */
     REC_SUM = 's',

@@ -60,6 +60,7 @@ static const char *const names[REC_OPS] = {
     [REC_ABORT] = "zest_abort",
     [REC_SET_USER] = "zest_set_user",
     [REC_SET_OPTION] = "zest_set_option",
+    [REC_CHANGE_PORT] = "zest_change_port",
 };
 
 /* ---- reading */
@@ -364,6 +365,8 @@ static int64_t play_conn(struct replay *p, enum record_op op)
     if (op == REC_SET_OPTION) {
         opt = take_u32(p);
         value = take_u32(p);
+    } else if (op == REC_CHANGE_PORT) {
+        value = take_u32(p);
     }
     if (!is_good(p))
         return 0;
@@ -376,6 +379,8 @@ static int64_t play_conn(struct replay *p, enum record_op op)
         return tcp_abort(p->z, h);
     case REC_SET_USER:
         return tcp_set_user(p->z, h, NULL);
+    case REC_CHANGE_PORT:
+        return tcp_change_port(p->z, h, (uint16_t)value);
     default:
         return tcp_set_option(p->z, h, (enum zest_option)opt, value);
     }
@@ -487,6 +492,8 @@ static int read_head(const void *recording, size_t len, struct record_head *head
         .rcv_buf = head->rcv_buf,
         .rx_hold_max = head->rx_hold_max,
         .ctrl_reserve = head->ctrl_reserve,
+        .share_count = head->share_count,
+        .share_index = head->share_index,
     };
     memcpy(cfg->mac, head->mac, 6);
     memcpy(cfg->ip.ip, head->ip, 16);

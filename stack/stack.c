@@ -72,6 +72,10 @@ static int complete_config(struct zest_config *out, const struct zest_config *cf
         out->rx_hold_max = zbuf_pool_size(cfg->pool) / 2;
     if (!out->ctrl_reserve)
         out->ctrl_reserve = 2u << 20;
+    if (out->share_count <= 1)
+        out->share_count = 1, out->share_index = 0;
+    if (out->share_index >= out->share_count)
+        return -EINVAL;
     if (out->mtu < 576 || out->max_conns > 1u << 24 || out->max_listeners > 1u << 16 ||
         out->max_pbufs < out->max_conns || out->snd_buf > 1u << 30 || out->rcv_buf > 1u << 30 ||
         out->rx_hold_max < 64u * 1024u || (cfg->record_mem && cfg->record_size < ZEST_RECORD_MIN))

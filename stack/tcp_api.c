@@ -134,6 +134,7 @@ int tcp_connect(struct zest *z, const struct zest_addr *remote, const struct zes
     c->remote_port = remote->port;
     c->local = z->ip;
     c->local_port = port;
+    c->port_given = local && local->port;
     tcp_open(z, c, NULL);
     tcp_set_state(z, c, ZEST_SYN_SENT);
     *out = tcp_conn_handle(z, c);

@@ -134,8 +134,10 @@ struct tcp_conn {
     struct tcp_listener *listener;      /* until accepted */
 
     /* flags */
-    bool attached;     /* the application holds the handle */
-    bool passive;      /* came from LISTEN */
+    bool attached;   /* the application holds the handle */
+    bool passive;    /* came from LISTEN */
+    bool port_given; /* the application chose local_port */
+    uint16_t port_changes;
     bool fin_queued;   /* our FIN follows the last byte of the send queue */
     uint8_t acks_owed; /* ACKs to be sent now; more than one after segments out of order */
     bool rtx_now;      /* the segment at snd_una is to be sent again */
@@ -234,6 +236,7 @@ struct tcp_listener {
 /* tcp_api.c: the public calls of the same names */
 int tcp_listen(struct zest *z, const struct zest_addr *local, unsigned backlog, zest_handle *out);
 int tcp_accept(struct zest *z, zest_handle listener, zest_handle *out, struct zest_addr *peer);
+int tcp_change_port(struct zest *z, zest_handle conn, uint16_t port);
 int tcp_connect(struct zest *z, const struct zest_addr *remote, const struct zest_addr *local,
                 zest_handle *out);
 ssize_t tcp_write(struct zest *z, zest_handle conn, const void *addr, size_t len);
@@ -277,7 +280,12 @@ void tcp_table_insert(struct zest *z, struct tcp_conn *c);
 void tcp_table_remove(struct zest *z, struct tcp_conn *c);
 struct tcp_conn *tcp_table_find(struct zest *z, const struct ipaddr *local, uint16_t local_port,
                                 const struct ipaddr *remote, uint16_t remote_port);
-struct tcp_listener *tcp_listener_find(struct zest *z, const struct ipaddr *local, uint16_t port);
+/* The same, leaving the stack as it is. */
+const struct tcp_conn *tcp_table_peek(const struct zest *z, const struct ipaddr *local,
+                                      uint16_t local_port, const struct ipaddr *remote,
+                                      uint16_t remote_port);
+struct tcp_listener *tcp_listener_find(const struct zest *z, const struct ipaddr *local,
+                                       uint16_t port);
 uint32_t tcp_new_iss(struct zest *z, const struct tcp_conn *c);
 /* A free local port to remote; 0 if there is none. */
 uint16_t tcp_free_port(struct zest *z, const struct ipaddr *remote, uint16_t remote_port);
@@ -351,6 +359,8 @@ uint32_t tcp_usable_window(const struct tcp_conn *c);
 void tcp_rst_reply(struct zest *z, const struct pkt *pk,
                    const struct tcp_seg *seg);               /* to a segment of no connection */
 void tcp_rst_conn(struct zest *z, const struct tcp_conn *c); /* from a connection */
+/* Undoes at the peer what a SYN of ours began. */
+void tcp_rst_opening(struct zest *z, const struct tcp_conn *c);
 
 /* timer.c: a binary heap of connections */
 void timer_set(struct zest *z, struct tcp_conn *c, uint64_t when_ns);

@@ -56,3 +56,10 @@ void tcp_rst_conn(struct zest *z, const struct tcp_conn *c)
         break;
     }
 }
+
+/* The peer's half-open connection expects iss + 1. */
+void tcp_rst_opening(struct zest *z, const struct tcp_conn *c)
+{
+    send_rst(z, &c->local, c->local_port, &c->remote, c->remote_port, c->iss + 1, 0, TH_RST,
+             (uint8_t)(c->dscp << 2));
+}

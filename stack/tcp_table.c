@@ -24,8 +24,9 @@ static uint64_t hash_tuple(const struct zest *z, const struct ipaddr *local, uin
 
 /* The last 64 bits are where IPv4 peers differ; IPv6's first 64 are folded in. One connection's
  * worth of work for each received segment, so it is kept short. */
-static struct tcp_conn **bucket(struct zest *z, const struct ipaddr *local, uint16_t local_port,
-                                const struct ipaddr *remote, uint16_t remote_port)
+static struct tcp_conn **bucket(const struct zest *z, const struct ipaddr *local,
+                                uint16_t local_port, const struct ipaddr *remote,
+                                uint16_t remote_port)
 {
     uint64_t key[2] = {remote->q[1] ^ (remote->q[0] * 0x9e3779b97f4a7c15ull),
                        (uint64_t)local->w[3] << 32 | (uint32_t)local_port << 16 | remote_port};
@@ -75,7 +76,22 @@ struct tcp_conn *tcp_table_find(struct zest *z, const struct ipaddr *local, uint
     return NULL;
 }
 
-struct tcp_listener *tcp_listener_find(struct zest *z, const struct ipaddr *local, uint16_t port)
+const struct tcp_conn *tcp_table_peek(const struct zest *z, const struct ipaddr *local,
+                                      uint16_t local_port, const struct ipaddr *remote,
+                                      uint16_t remote_port)
+{
+    const struct tcp_conn *c = z->tcp.last;
+
+    if (c && is_tuple(c, local, local_port, remote, remote_port))
+        return c;
+    for (c = *bucket(z, local, local_port, remote, remote_port); c; c = c->hash_next)
+        if (is_tuple(c, local, local_port, remote, remote_port))
+            return c;
+    return NULL;
+}
+
+struct tcp_listener *tcp_listener_find(const struct zest *z, const struct ipaddr *local,
+                                       uint16_t port)
 {
     static const struct ipaddr any;
 
@@ -97,12 +113,14 @@ uint32_t tcp_new_iss(struct zest *z, const struct tcp_conn *c)
 
 uint16_t tcp_free_port(struct zest *z, const struct ipaddr *remote, uint16_t remote_port)
 {
-    /* RFC 6056 3.3.3, double-hash port selection with one counter. */
+    /* RFC 6056 3.3.3, double-hash port selection with one counter; of the ports, every
+     * share_count-th is ours. */
     uint32_t offset = (uint32_t)hash_tuple(z, &z->ip, 0, remote, remote_port, 2);
+    uint32_t step = z->cfg.share_count, count = EPHEMERAL_COUNT / step;
+    uint32_t first = EPHEMERAL_FIRST + (z->cfg.share_index + step - EPHEMERAL_FIRST % step) % step;
 
-    for (uint32_t i = 0; i < EPHEMERAL_COUNT; i++) {
-        uint16_t port =
-            (uint16_t)(EPHEMERAL_FIRST + (offset + z->tcp.port_hint++) % EPHEMERAL_COUNT);
+    for (uint32_t i = 0; i < count; i++) {
+        uint16_t port = (uint16_t)(first + (offset + z->tcp.port_hint++) % count * step);
         if (!tcp_table_find(z, &z->ip, port, remote, remote_port) &&
             !tcp_listener_find(z, &z->ip, port))
             return port;

@@ -83,9 +83,14 @@ struct zest_config {
                         the pool. One connection may hold an eighth of it at least rcv_buf. */
     uint64_t ctrl_reserve; /* bytes set aside for headers, ACK, ARP, RST; 0 = 2 MiB */
     uint8_t secret[16]; /* for ISNs, ports and hash tables; random, and different for each stack */
-    void *record_mem; /* NULL, or memory for a recording of what goes in; see zest_record.h */
+    void *record_mem;   /* NULL, or memory for a recording of what goes in; see zest_record.h */
     uint64_t record_size; /* of it; at least ZEST_RECORD_MIN */
-    uint64_t reserved[6];
+    /* Of several stacks with one address, each on a queue of its own, this is number share_index of
+     * share_count. Each takes its local ports from those that are its index modulo their number, so
+     * that no two have the same connection. 0 = it is the only one. */
+    uint8_t share_count, share_index;
+    uint8_t pad[6];
+    uint64_t reserved[5];
 };
 
 /* Bytes that zest_init() needs for cfg; 0 if cfg is invalid. */
@@ -121,6 +126,16 @@ ZEST_API void zest_input(struct zest *z, uint64_t now_ns, struct zbuf **frames, 
  * input. */
 ZEST_API unsigned zest_output(struct zest *z, uint64_t now_ns, struct zest_frame *out,
                               unsigned max);
+/* Whose is this frame? Changes nothing. For those who hold several stacks with one address: what is
+ * not a stack's is for another one of them, and only when it is nobody's is it to be refused, which
+ * is what zest_input() does with it. */
+enum zest_claim {
+    ZEST_CLAIM_OURS,   /* of a connection or listener here; or not of any connection (ARP, ping) */
+    ZEST_CLAIM_ANSWER, /* the answer to a SYN of ours: *conn is set */
+    ZEST_CLAIM_STRAY   /* of a connection that is not here */
+};
+ZEST_API enum zest_claim zest_claim(const struct zest *z, const struct zbuf *frame,
+                                    zest_handle *conn);
 /* When zest_output() next has work if nothing comes in: 0 = now, ZEST_NEVER = not until then. Ask
  * it after any other call. */
 ZEST_API uint64_t zest_deadline(const struct zest *z);
@@ -135,9 +150,10 @@ enum {
     ZEST_EV_WRITABLE = 1 << 3,  /* room again, after a zest_write() that took less than all */
     ZEST_EV_EOF = 1 << 4,       /* the peer has closed its direction; all its bytes can be read */
     ZEST_EV_ERROR = 1 << 5,     /* the connection ended; error says why */
-    ZEST_EV_CLOSED = 1 << 6,    /* closed both ways, all acknowledged; zest_close() it when all is read */
-    ZEST_EV_SOFT_ERROR = 1 << 7 /* the network reports trouble, or nothing was acknowledged for three
-                                   time-outs: error says what. The connection goes on */
+    ZEST_EV_CLOSED =
+        1 << 6, /* closed both ways, all acknowledged; zest_close() it when all is read */
+    ZEST_EV_SOFT_ERROR = 1 << 7 /* the network reports trouble, or nothing was acknowledged for
+                                   three time-outs: error says what. The connection goes on */
 };
 struct zest_event {
     zest_handle handle;
@@ -145,8 +161,8 @@ struct zest_event {
     uint32_t events; /* ZEST_EV_ bits; at most one pending struct for each handle */
     int error;       /* with ZEST_EV_ERROR, ZEST_EV_SOFT_ERROR: a positive errno */
 };
-/* Takes up to max pending events. Each is given once; what happened meanwhile is merged. A handle stays valid,
- * after ZEST_EV_ERROR and ZEST_EV_CLOSED too, until zest_close() or zest_abort(). */
+/* Takes up to max pending events. Each is given once; what happened meanwhile is merged. A handle
+ * stays valid, after ZEST_EV_ERROR and ZEST_EV_CLOSED too, until zest_close() or zest_abort(). */
 ZEST_API unsigned zest_events(struct zest *z, struct zest_event *ev, unsigned max);
 
 /* ---- connections
@@ -163,6 +179,13 @@ ZEST_API int zest_accept(struct zest *z, zest_handle listener, zest_handle *out,
  * port. */
 ZEST_API int zest_connect(struct zest *z, const struct zest_addr *remote,
                           const struct zest_addr *local, zest_handle *out);
+
+/* A connection whose SYN is not answered yet, or whose answer came in on another stack's queue,
+ * tries again from another local port (0: a free one); the peer's half of the old one is reset.
+ * What was written so far stays queued. 0, -EBADF, -EADDRINUSE, -EISCONN (it is not opening any
+ * more), -EADDRNOTAVAIL (no port is free; or, with port 0, the application had chosen the old one,
+ * or it was changed eight times for each stack that shares the address). */
+ZEST_API int zest_change_port(struct zest *z, zest_handle conn, uint16_t port);
 
 /* Queues len bytes at addr, which must lie within one live segment of the stack's pool. Returns how
  * many were taken: fewer than len if the send buffer filled up; write the rest, from where it
@@ -243,7 +266,8 @@ struct zest_conn_info {
     uint32_t rcv_lent;   /* bytes lent and not given back */
     uint64_t bytes_sent, bytes_acked, bytes_received;
     uint64_t segs_sent, segs_received, segs_retransmitted, rtos, fast_retransmits;
-    int soft_error; /* the trouble that ZEST_EV_SOFT_ERROR told of, until something is acknowledged */
+    int soft_error; /* the trouble that ZEST_EV_SOFT_ERROR told of, until something is acknowledged
+                     */
 };
 ZEST_API int zest_conn_info(const struct zest *z, zest_handle conn, struct zest_conn_info *out);
 
