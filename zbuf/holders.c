@@ -19,6 +19,30 @@ static void sift_down(struct zbuf_holder *h, unsigned n, unsigned i)
     }
 }
 
+static void sum(struct zbuf_age *a, const struct zbuf_holder *h)
+{
+    a->segs++;
+    a->bytes += h->size;
+    if (h->age_ns > a->oldest_ns)
+        a->oldest_ns = h->age_ns;
+}
+
+void oldest_begin(struct oldest *o)
+{
+    if (o->cls)
+        memset(o->cls, 0, ZBUF_CLASSES * sizeof *o->cls);
+    if (o->budget)
+        memset(o->budget, 0, o->budgets * sizeof *o->budget);
+}
+
+/* What was noted in a former life of the segment does not count. */
+static uint64_t who_holds(const struct zbuf *zb)
+{
+    uint64_t note = __atomic_load_n(&zb->priv, __ATOMIC_RELAXED);
+    bool valid = !(zb->flags & FLAG_BORROWED) && (uint16_t)note == (uint16_t)zb->generation;
+    return valid ? note >> 16 : 0;
+}
+
 void oldest_add(struct oldest *o, uint64_t addr, const struct zbuf *zb, uint32_t birth)
 {
     struct zbuf_holder h = {.addr = addr,
@@ -28,7 +52,12 @@ void oldest_add(struct oldest *o, uint64_t addr, const struct zbuf *zb, uint32_t
                             .len = zb->len,
                             .owner = zb->owner,
                             .user = zb->user,
+                            .who = who_holds(zb),
                             .age_ns = age_of(birth, o->now_ns)};
+    if (o->cls && zb->cls < ZBUF_CLASSES)
+        sum(&o->cls[zb->cls], &h);
+    if (o->budget && zb->owner < o->budgets)
+        sum(&o->budget[zb->owner], &h);
     unsigned n = o->live++;
     if (n < o->max) {
         o->out[n] = h;

@@ -160,13 +160,29 @@ int zbuf_reader_budget_stats(const struct zbuf_reader *rd, struct zbuf_budget_st
 
 /* ---- into the other process's memory */
 
+#define BATCH 256u /* pieces that one call fetches; below IOV_MAX */
+
+static int fetched(ssize_t n, size_t wanted)
+{
+    if (n == (ssize_t)wanted)
+        return 0;
+    return n < 0 && errno == EPERM ? -EPERM : -ESTALE;
+}
+
 static int fetch(const struct zbuf_reader *rd, uint64_t addr, void *dst, size_t len)
 {
     struct iovec to = {dst, len}, from = {pointer(addr), len};
-    ssize_t n = process_vm_readv(rd->pid, &to, 1, &from, 1, 0);
-    if (n == (ssize_t)len)
-        return 0;
-    return n < 0 && errno == EPERM ? -EPERM : -ESTALE;
+    return fetched(process_vm_readv(rd->pid, &to, 1, &from, 1, 0), len);
+}
+
+/* n headers, from n places. */
+static int fetch_headers(const struct zbuf_reader *rd, const uint64_t *addr, struct zbuf *dst,
+                         unsigned n)
+{
+    struct iovec to = {dst, n * sizeof *dst}, from[BATCH];
+    for (unsigned i = 0; i < n; i++)
+        from[i] = (struct iovec){pointer(addr[i]), sizeof *dst};
+    return fetched(process_vm_readv(rd->pid, &to, 1, from, n, 0), to.iov_len);
 }
 
 /* Now, in the pool's time: that goes on by itself only if it was the machine's. */
@@ -179,49 +195,69 @@ static uint64_t pool_now(const struct mirror *m)
     return ahead < 2000000000u ? now : m->clock_ns;
 }
 
-/* The live segments of one slab: first which they are, then their headers. */
+/* The live segments of one slab: first which they are, then their headers, many at a time. */
 static int add_slab(const struct zbuf_reader *rd, uint32_t slab, unsigned cls,
                     struct oldest *oldest)
 {
     const uint32_t units = class_size(cls) >> SEG_SHIFT;
+    const uint64_t base = rd->m->base + (uint64_t)slab * ZBUF_SLAB;
     uint8_t live[SLAB_SEGS_MAX];
     uint32_t birth[SLAB_SEGS_MAX];
+    struct zbuf header[BATCH];
+    uint64_t addr[BATCH];
     int err = fetch(rd, rd->m->live + (uint64_t)slab * sizeof live, live, sizeof live);
     if (!err)
         err = fetch(rd, rd->m->birth + (uint64_t)slab * sizeof birth, birth, sizeof birth);
-    for (uint32_t i = 0; !err && i < SLAB_SEGS_MAX; i += units) {
-        struct zbuf header;
-        uint64_t addr = rd->m->base + (uint64_t)slab * ZBUF_SLAB + ((uint64_t)i << SEG_SHIFT);
-        if (live[i] && !(err = fetch(rd, addr, &header, sizeof header)))
-            oldest_add(oldest, addr, &header, birth[i]);
+    for (uint32_t i = 0; !err && i < SLAB_SEGS_MAX;) {
+        unsigned n = 0;
+        for (; i < SLAB_SEGS_MAX && n < BATCH; i += units)
+            if (live[i])
+                addr[n++] = base + ((uint64_t)i << SEG_SHIFT);
+        err = n > 0 ? fetch_headers(rd, addr, header, n) : 0;
+        for (unsigned k = 0; !err && k < n; k++)
+            oldest_add(oldest, addr[k], &header[k], birth[(addr[k] - base) >> SEG_SHIFT]);
     }
     return err;
+}
+
+static int walk(const struct zbuf_reader *rd, struct oldest *oldest)
+{
+    const struct mirror *m = rd->m;
+    uint64_t id[BATCH];
+    if (gone(rd))
+        return -ESTALE;
+    oldest->now_ns = pool_now(m);
+    oldest_begin(oldest);
+    for (uint32_t i = 0; i < m->slabs; i++) {
+        uint32_t left = m->slabs - i, n = left < BATCH ? left : BATCH;
+        int err = i % BATCH ? 0 : fetch(rd, m->slab_id + i * sizeof id[0], id, n * sizeof id[0]);
+        uint32_t cls = err ? CLASS_NONE : slab_cls(id[i % BATCH]);
+        if (cls < ZBUF_CLASSES)
+            err = add_slab(rd, i, cls, oldest);
+        if (err)
+            return err;
+    }
+    oldest_finish(oldest);
+    return (int)oldest->live;
 }
 
 int zbuf_reader_holders(const struct zbuf_reader *rd, struct zbuf_holder *out, unsigned max)
 {
     const struct mirror *m = rd->m;
-    struct oldest oldest = {.out = out, .max = max, .now_ns = pool_now(m)};
-    if (gone(rd))
-        return -ESTALE;
-    for (uint32_t i = 0; i < m->slabs; i++) {
-        uint64_t id;
-        int err = fetch(rd, m->slab_id + i * sizeof id, &id, sizeof id);
-        if (err)
-            return err;
-        uint32_t cls = slab_cls(id);
-        if (cls >= ZBUF_CLASSES)
-            continue;
-        err = add_slab(rd, i, cls, &oldest);
-        if (err)
-            return err;
-    }
-    oldest_finish(&oldest);
-    for (unsigned i = 0; m->side && i < max && i < oldest.live; i++) {
+    struct oldest oldest = {.out = out, .max = max};
+    int live = walk(rd, &oldest);
+    for (unsigned i = 0; m->side && i < max && (int)i < live; i++) {
         struct debug_side side;
         uint64_t at = (out[i].addr - m->base) >> SEG_SHIFT;
         if (fetch(rd, m->side + at * sizeof side, &side, sizeof side) == 0)
             out[i].site = side.site;
     }
-    return (int)oldest.live;
+    return live;
+}
+
+int zbuf_reader_ages(const struct zbuf_reader *rd, struct zbuf_age *cls, struct zbuf_age *budget,
+                     unsigned n)
+{
+    struct oldest oldest = {.cls = cls, .budget = budget, .budgets = n};
+    return walk(rd, &oldest);
 }

@@ -115,11 +115,10 @@ unsigned zbuf_budget_stats(const struct zbuf_pool *cpool, struct zbuf_budget_sta
 }
 
 /* Headers of segments in use may change under its eyes: that is in the nature of the question. */
-__attribute__((no_sanitize("thread"))) unsigned zbuf_holders(const struct zbuf_pool *cpool,
-                                                             struct zbuf_holder *out, unsigned max)
+static void walk(struct zbuf_pool *pool, struct oldest *oldest)
 {
-    struct zbuf_pool *pool = pool_mutable(cpool);
-    struct oldest oldest = {.out = out, .max = max, .now_ns = clock_now(pool)};
+    oldest->now_ns = clock_now(pool);
+    oldest_begin(oldest);
     pool_lock(pool);
     for (uint32_t i = 0; i < pool->slabs; i++) {
         unsigned cls = slab_cls(pool->slab_id[i]);
@@ -129,12 +128,26 @@ __attribute__((no_sanitize("thread"))) unsigned zbuf_holders(const struct zbuf_p
         for (uint32_t s = 0; s < class_segs(cls); s++) {
             const struct zbuf *zb = (const void *)(base + (size_t)s * class_size(cls));
             if (is_live(pool, zb))
-                oldest_add(&oldest, (uintptr_t)zb, zb, pool->birth[pool_unit(pool, zb)]);
+                oldest_add(oldest, (uintptr_t)zb, zb, pool->birth[pool_unit(pool, zb)]);
         }
     }
-    oldest_finish(&oldest);
-    for (unsigned i = 0; i < max && i < oldest.live && pool->debug; i++)
-        out[i].site = debug_side_of(pool, pointer(out[i].addr))->site;
+    oldest_finish(oldest);
+    for (unsigned i = 0; i < oldest->max && i < oldest->live && pool->debug; i++)
+        oldest->out[i].site = debug_side_of(pool, pointer(oldest->out[i].addr))->site;
     pool_unlock(pool);
+}
+
+unsigned zbuf_holders(const struct zbuf_pool *pool, struct zbuf_holder *out, unsigned max)
+{
+    struct oldest oldest = {.out = out, .max = max};
+    walk(pool_mutable(pool), &oldest);
+    return oldest.live;
+}
+
+unsigned zbuf_ages(const struct zbuf_pool *pool, struct zbuf_age *cls, struct zbuf_age *budget,
+                   unsigned n)
+{
+    struct oldest oldest = {.cls = cls, .budget = budget, .budgets = n};
+    walk(pool_mutable(pool), &oldest);
     return oldest.live;
 }

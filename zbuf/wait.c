@@ -81,11 +81,9 @@ int zbuf_budget_wait(struct zbuf_budget *b, size_t bytes)
     pool_set_slow(pool, SLOW_WAITERS, true);
     pool_drain(pool, own, NULL);
     int now = could_take(b, cls);
-    if (now) {
-        if (b->waiting)
-            waiters_drop(b);
-    } else {
-        b->wait_cls = (uint8_t)cls;
+    if (!now) {
+        if (!b->waiting || cls < b->wait_cls) /* there may be several, see zbuf.h */
+            b->wait_cls = (uint8_t)cls;
         if (!b->waiting) {
             b->waiting = true;
             b->wait_next = NULL;

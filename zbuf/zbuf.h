@@ -63,7 +63,7 @@ struct zbuf {
     struct zbuf *next; /* next of a chain, or of whatever list the holder keeps */
     struct zbuf_pool *pool;
     uint64_t user; /* for the holder's own use */
-    uint64_t priv; /* private to zbuf/ */
+    uint64_t priv; /* private to zbuf/: zbuf_set_holder(), or what a borrowed link holds */
 };
 
 /* ---- the pool
@@ -164,6 +164,7 @@ ZBUF_API struct zbuf *zbuf_exchange(struct zbuf *zb, struct zbuf_budget *to);
  * another try. zbuf_budget_wait() asks for the latter: 0, and zbuf_budget_ready() will once return
  * true when a request of that size could succeed; or 1: it could right now. Nothing is called back.
  * An owner of many budgets polls zbuf_pool_wakeups() first: it changes whenever any becomes ready.
+ * Where several wait on one budget, it is told of the smallest request; each then asks again.
  * Being ready promises nothing: another may be quicker. While somebody waits, every free goes
  * straight to the shared store, which is slower. */
 ZBUF_API int zbuf_budget_wait(struct zbuf_budget *budget, size_t bytes);
@@ -214,6 +215,14 @@ static inline uint8_t *zbuf_end(const struct zbuf *zb)
 static inline uint32_t zbuf_room(const struct zbuf *zb)
 {
     return zb->flags & ZBUF_FLAG_BORROWED ? 0 : (uint32_t)(zbuf_end(zb) - zb->data);
+}
+
+/* Notes who holds the segment, for zbuf_holders(): 48 bits that the holder makes something of (a
+ * stack's connection: see ZEST_HOLDER_ADDR). It is forgotten when the segment is freed. */
+static inline void zbuf_set_holder(struct zbuf *zb, uint64_t who)
+{
+    if (!(zb->flags & ZBUF_FLAG_BORROWED))
+        __atomic_store_n(&zb->priv, who << 16 | (uint16_t)zb->generation, __ATOMIC_RELAXED);
 }
 
 /* ---- headroom
@@ -338,10 +347,20 @@ struct zbuf_holder {
     uint64_t user;   /* what the holder keeps in its header */
     uint64_t age_ns; /* since allocation, see zbuf_tick() */
     uint64_t site;   /* debug mode: address of the call that allocated it; else 0 */
+    uint64_t who;    /* zbuf_set_holder(); 0 = nobody did */
 };
 /* Fills out[] with up to max live segments, the oldest ones, oldest first; returns how many are
  * live. Walks the whole pool: not for the data path. */
 ZBUF_API unsigned zbuf_holders(const struct zbuf_pool *pool, struct zbuf_holder *out, unsigned max);
+/* The live segments of a class or a budget: how many, and how old the oldest is. */
+struct zbuf_age {
+    uint64_t segs, bytes;
+    uint64_t oldest_ns; /* 0 if there are none */
+};
+/* Adds up all live segments: cls[ZBUF_CLASSES], and budget[] by id, for ids below n. Either may be
+ * NULL. Returns how many are live. Walks the whole pool. */
+ZBUF_API unsigned zbuf_ages(const struct zbuf_pool *pool, struct zbuf_age *cls,
+                            struct zbuf_age *budget, unsigned n);
 
 /* The same for another process, by its pid, while it runs, whatever state its pool is in. It costs
  * that process nothing. index counts its pools from 0. open: 0, -ESRCH (no such process), -ENOENT
@@ -358,6 +377,8 @@ ZBUF_API int zbuf_reader_budget_stats(const struct zbuf_reader *rd, struct zbuf_
  * many are live, or -EPERM, -ESTALE. */
 ZBUF_API int zbuf_reader_holders(const struct zbuf_reader *rd, struct zbuf_holder *out,
                                  unsigned max);
+ZBUF_API int zbuf_reader_ages(const struct zbuf_reader *rd, struct zbuf_age *cls,
+                              struct zbuf_age *budget, unsigned n);
 
 #ifdef __cplusplus
 }

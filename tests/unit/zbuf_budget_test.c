@@ -409,6 +409,25 @@ static void one_who_waits_can_change_its_mind(void)
     done_with(pool);
 }
 
+/* Two loops, say, that share a budget: neither must sleep on because of the other's request. */
+static void two_wait_on_one_budget(void)
+{
+    struct zbuf_pool *pool = pool_of(2 * MIB);
+    struct zbuf_budget *app = zbuf_budget_app(pool);
+    unsigned n = zbuf_alloc_bulk(app, FITS(2048), held, MANY);
+    CU_ASSERT_EQUAL(zbuf_budget_wait(app, FITS(2048)), 0);
+    CU_ASSERT_EQUAL(zbuf_budget_wait(app, FITS(4096)), 0);
+    uint32_t before = zbuf_pool_wakeups(pool);
+    zbuf_free(held[--n]);
+    CU_ASSERT_NOT_EQUAL(zbuf_pool_wakeups(pool), before);
+    CU_ASSERT_EQUAL(zbuf_budget_wait(app, FITS(4096)), 0); /* the other asks again */
+    before = zbuf_pool_wakeups(pool);
+    zbuf_free_bulk(held, n);
+    CU_ASSERT_NOT_EQUAL(zbuf_pool_wakeups(pool), before);
+    CU_ASSERT_EQUAL(zbuf_budget_wait(app, FITS(4096)), 1);
+    done_with(pool);
+}
+
 static bool readable(int fd)
 {
     struct pollfd p = {.fd = fd, .events = POLLIN};
@@ -447,4 +466,5 @@ CHECK_MAIN("zbuf_budget", CHECK(no_flood_takes_what_is_set_aside),
            CHECK(a_charge_moves_only_to_those_who_may),
            CHECK(a_frame_is_handed_on_only_for_a_replacement),
            CHECK(who_waits_is_told_once_memory_is_back), CHECK(room_under_a_ceiling_wakes_too),
-           CHECK(one_who_waits_can_change_its_mind), CHECK(a_descriptor_tells_who_sleeps))
+           CHECK(one_who_waits_can_change_its_mind), CHECK(a_descriptor_tells_who_sleeps),
+           CHECK(two_wait_on_one_budget))

@@ -1,6 +1,8 @@
 /* zbuf_debug_test.c - the pool that explains itself: debug mode, who holds what, and other
  * processes' pools. */
 #include <stdio.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 
 #include "tests/unit/zbuf_fixture.h"
 #include "zbuf/sanitize.h" /* whether this build has AddressSanitizer */
@@ -312,6 +314,65 @@ static void holders_are_listed_oldest_first(void)
     done_with(pool);
 }
 
+static void the_oldest_of_each_class_and_budget(void)
+{
+    const uint64_t second = 1000000000u;
+    struct zbuf_pool *pool = pool_of(4 * MIB);
+    struct zbuf_budget *b = zbuf_budget_create(pool, "b", 0, 0);
+    struct zbuf_age cls[ZBUF_CLASSES], budget[2];
+    struct zbuf *zb[4];
+    for (unsigned i = 0; i < 4; i++) { /* 2K of b, 2K of the application, 1K of b, 1K of b */
+        zbuf_tick(pool, (100 + 10 * i) * second);
+        zb[i] = zbuf_alloc_from(i == 1 ? zbuf_budget_app(pool) : b, i < 2 ? FITS(2048) : 1);
+    }
+    zbuf_tick(pool, 200 * second);
+    CU_ASSERT_EQUAL(zbuf_ages(pool, cls, budget, 2), 4);
+    CU_ASSERT_EQUAL(cls[0].segs, 2);
+    CU_ASSERT_EQUAL(cls[0].bytes, 2048);
+    CU_ASSERT_EQUAL((cls[0].oldest_ns + second / 2) / second, 80);
+    CU_ASSERT_EQUAL((cls[1].oldest_ns + second / 2) / second, 100);
+    CU_ASSERT_EQUAL(cls[2].segs, 0);
+    CU_ASSERT_EQUAL(cls[2].oldest_ns, 0);
+    CU_ASSERT_EQUAL(budget[0].segs, 1);
+    CU_ASSERT_EQUAL((budget[0].oldest_ns + second / 2) / second, 90);
+    CU_ASSERT_EQUAL(budget[1].segs, 3);
+    CU_ASSERT_EQUAL(budget[1].bytes, 2 * 1024 + 2048);
+    CU_ASSERT_EQUAL((budget[1].oldest_ns + second / 2) / second, 100);
+    zbuf_free(zb[0]);
+    CU_ASSERT_EQUAL(zbuf_ages(pool, NULL, budget, 2), 3);
+    CU_ASSERT_EQUAL((budget[1].oldest_ns + second / 2) / second, 80);
+    CU_ASSERT_EQUAL(zbuf_ages(pool, cls, NULL, 0), 3);
+    CU_ASSERT_EQUAL((cls[1].oldest_ns + second / 2) / second, 90);
+    zbuf_free_bulk(zb + 1, 3);
+    CU_ASSERT_EQUAL(zbuf_budget_destroy(b), 0);
+    done_with(pool);
+}
+
+/* Who holds a segment is asked of its present life only. */
+static void a_holder_is_forgotten_with_the_segment(void)
+{
+    struct zbuf_pool *pool = pool_of(2 * MIB);
+    struct zbuf_holder h[2];
+    struct zbuf *zb = zbuf_alloc(pool, 100), *again, *tail;
+    CU_ASSERT_EQUAL(zbuf_holders(pool, h, 1), 1);
+    CU_ASSERT_EQUAL(h[0].who, 0);
+    zbuf_set_holder(zb, 0xfedcba987654u);
+    CU_ASSERT_EQUAL(zbuf_holders(pool, h, 1), 1);
+    CU_ASSERT_EQUAL(h[0].who, 0xfedcba987654u);
+    zbuf_free(zb);
+    again = zbuf_alloc(pool, 100);
+    CU_ASSERT_PTR_EQUAL(zb, again);
+    CU_ASSERT_EQUAL(zbuf_holders(pool, h, 1), 1);
+    CU_ASSERT_EQUAL(h[0].who, 0);
+    /* A borrowed link has other things to remember. */
+    again->len = 100;
+    CU_ASSERT_EQUAL_FATAL(zbuf_chain_split(again, 50, zbuf_budget_app(pool), &tail), 0);
+    zbuf_set_holder(tail, 1);
+    zbuf_chain_free(tail);
+    zbuf_free(again);
+    done_with(pool);
+}
+
 static void leak(void)
 {
     struct zbuf_pool *pool = debug_pool();
@@ -353,6 +414,7 @@ static void child(int ready, int go)
     struct zbuf_budget *b = zbuf_budget_create(pool, "b", 8 * 2048, 0);
     unsigned n = zbuf_alloc_bulk(b, FITS(2048), zb, 10);
     zb[0]->user = 4711;
+    zbuf_set_holder(zb[0], 815);
     char c = (char)n;
     if (!hidden || write(ready, &c, 1) != 1 || read(go, &c, 1) != 1)
         _exit(1);
@@ -374,6 +436,7 @@ static void another_process_can_look(void)
     struct zbuf_pool_stat st;
     struct zbuf_budget_stat b[4];
     struct zbuf_holder h[10];
+    struct zbuf_age age[ZBUF_CLASSES + 2];
     CU_ASSERT_EQUAL_FATAL(pipe(ready) + pipe(go), 0);
     struct zbuf_pool *mine = pool_of(2 * MIB); /* the child must not show it as its own */
     fflush(NULL);
@@ -400,10 +463,14 @@ static void another_process_can_look(void)
         for (unsigned i = 0; i < 10; i++) {
             CU_ASSERT_EQUAL(h[i].size, 2048);
             CU_ASSERT(h[i].age_ns < 60 * (uint64_t)1000000000);
-            found += h[i].user == 4711;
+            found += h[i].user == 4711 && h[i].who == 815;
         }
         CU_ASSERT_EQUAL(found, 1);
         CU_ASSERT_EQUAL(zbuf_reader_holders(rd, h, 3), 10);
+        CU_ASSERT_EQUAL(zbuf_reader_ages(rd, age, age + ZBUF_CLASSES, 2), 10);
+        CU_ASSERT_EQUAL(age[1].segs, 10);
+        CU_ASSERT_EQUAL(age[ZBUF_CLASSES + 1].segs, 10);
+        CU_ASSERT_EQUAL(age[ZBUF_CLASSES].segs, 0);
     }
 
     CU_ASSERT_EQUAL(write(go[1], &c, 1), 1);
@@ -414,11 +481,16 @@ static void another_process_can_look(void)
     CU_ASSERT_EQUAL(st.cls[0].failures, 1);
     CU_ASSERT_EQUAL(zbuf_reader_budget_stats(rd, b, 1), 2);
     CU_ASSERT_EQUAL(b[0].failures, 1);
+    if (live != -EPERM) { /* more than are fetched at a time */
+        CU_ASSERT_EQUAL(zbuf_reader_ages(rd, age, NULL, 0), 2048);
+        CU_ASSERT_EQUAL(age[1].bytes, 4 * MIB);
+    }
 
     CU_ASSERT_EQUAL(write(go[1], &c, 1), 1);
     CU_ASSERT_EQUAL(read(ready[0], &c, 1), 1);
     CU_ASSERT_EQUAL(zbuf_reader_pool_stat(rd, &st), -ESTALE); /* the pool has gone */
     CU_ASSERT_EQUAL(zbuf_reader_holders(rd, h, 3), -ESTALE);
+    CU_ASSERT_EQUAL(zbuf_reader_ages(rd, age, NULL, 0), -ESTALE);
     zbuf_reader_close(rd);
     CU_ASSERT_EQUAL(write(go[1], &c, 1), 1);
     int status = 1;
@@ -461,6 +533,36 @@ static void a_killed_process_is_noticed(void)
     close(ready[1]);
 }
 
+/* What calls itself a pool and is none that we know. */
+static void another_version_is_refused(void)
+{
+    struct zbuf_reader *rd = NULL;
+    struct stat st;
+    struct zbuf_pool *pool = pool_of(2 * MIB); /* for its size */
+    int other = memfd_create("zbuf-pool", MFD_CLOEXEC), own = -1;
+    char path[64], link[64] = "";
+    for (int fd = 3; fd < other; fd++) {
+        snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+        ssize_t n = readlink(path, link, sizeof link - 1);
+        if (n > 0 && strncmp(link, "/memfd:zbuf-pool", 16) == 0)
+            own = fd;
+    }
+    CU_ASSERT_FATAL(own >= 0 && fstat(own, &st) == 0);
+    CU_ASSERT_EQUAL(zbuf_reader_open(getpid(), 1, &rd), -EPROTO); /* empty */
+    CU_ASSERT_EQUAL(ftruncate(other, st.st_size), 0);
+    CU_ASSERT_EQUAL(zbuf_reader_open(getpid(), 1, &rd), -EPROTO); /* of the right size */
+    char head[128];
+    CU_ASSERT_EQUAL(pread(own, head, sizeof head, 0), sizeof head);
+    CU_ASSERT_EQUAL(pwrite(other, head, sizeof head, 0), sizeof head);
+    CU_ASSERT_EQUAL(zbuf_reader_open(getpid(), 1, &rd), 0);
+    zbuf_reader_close(rd);
+    head[8]++; /* the version */
+    CU_ASSERT_EQUAL(pwrite(other, head, sizeof head, 0), sizeof head);
+    CU_ASSERT_EQUAL(zbuf_reader_open(getpid(), 1, &rd), -EPROTO);
+    close(other);
+    done_with(pool);
+}
+
 CHECK_MAIN("zbuf_debug", CHECK(a_write_past_the_end_is_found),
            CHECK(damage_is_found_sooner_or_later), CHECK(a_call_site_is_named),
            CHECK(the_environment_turns_it_on), CHECK(address_sanitizer_knows_what_is_free),
@@ -468,4 +570,6 @@ CHECK_MAIN("zbuf_debug", CHECK(a_write_past_the_end_is_found),
            CHECK(a_byte_that_changes_early_is_named), CHECK(no_fuss_without_a_change),
            CHECK(debug_mode_keeps_to_the_contract), CHECK(holders_are_listed_oldest_first),
            CHECK(leaks_are_listed_by_owner), CHECK(another_process_can_look),
-           CHECK(a_killed_process_is_noticed))
+           CHECK(a_killed_process_is_noticed), CHECK(another_version_is_refused),
+           CHECK(the_oldest_of_each_class_and_budget),
+           CHECK(a_holder_is_forgotten_with_the_segment))
