@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { O_BIDIR = OPT_LONG, O_RR, O_KERNEL, O_MEM, O_VERIFY };
+enum { O_BIDIR = OPT_LONG, O_RR, O_KERNEL, O_MEM, O_VERIFY, O_FRAMES, O_NO_COPY };
 
 static const struct opt perf_opts[] = {
     OPT_HEAD("Test (letters as in iperf3; -I, not -i, is the interface):"),
@@ -28,6 +28,10 @@ static const struct opt perf_opts[] = {
     {'l', "length", "SIZE",
      "bytes a write (default: zest writes full segments, the kernel 128K); with --rr, of a request "
      "and of a response (default: 64)"},
+    {O_FRAMES, "frames", NULL,
+     "zest writes chains made as frames, one a link: -l bytes (default: 64K), rounded up to "
+     "frames"},
+    {O_NO_COPY, "no-copy", NULL, "a test in which zest copied payload in order to send has failed"},
     {'N', "no-delay", NULL, "no Nagle algorithm (always so with --rr)"},
     {O_VERIFY, "verify", NULL, "send a pattern and check every byte of it (slower)"},
     {'i', "interval", "SECONDS", "report every so often (default: 1; 0 = at the end only)"},
@@ -84,6 +88,12 @@ static void take(void *ctx, int key, const char *name, const char *arg)
         break;
     case O_VERIFY:
         o->verify = true;
+        break;
+    case O_FRAMES:
+        o->frames = true;
+        break;
+    case O_NO_COPY:
+        o->no_copy = true;
         break;
     case 'i':
         if (arg[0] < '0' || arg[0] > '9')
@@ -145,6 +155,8 @@ static void check(struct perf_options *o)
         o->duration_ns = 10000000000ull;
     else if (o->amount && o->duration_ns)
         say_usage("-t and -n: one of them");
+    if (o->frames && o->mode == PERF_RR)
+        say_usage("--frames is for a stream of payload, not for --rr");
     if (o->mode == PERF_RR && o->length == 0)
         o->length = 64;
     if (o->client)
@@ -184,6 +196,11 @@ static int finish_client(struct perf_end *e, bool interrupted)
         return failed(e, e->opt->peer ? e->opt->peer : "the test", e->error);
     if (bad) {
         say("%llu bytes arrived wrong", (unsigned long long)bad);
+        return EXIT_FAILED;
+    }
+    uint64_t copied = e->total.copied_bytes + e->peer.copied_bytes;
+    if (e->opt->no_copy && copied) {
+        say("--no-copy: %llu bytes were copied in order to be sent", (unsigned long long)copied);
         return EXIT_FAILED;
     }
     if (interrupted)

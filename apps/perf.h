@@ -20,7 +20,7 @@
 struct perf_options {
     struct host_options host;
     bool server, client, kernel, mem;
-    bool one_off, json, verify, nodelay;
+    bool one_off, json, verify, nodelay, frames, no_copy;
     const char *peer; /* the client's server, as typed */
     struct zest_addr peer_addr;
     uint16_t port;

@@ -230,6 +230,7 @@ static int make_plan(struct perf_end *e)
         .verify = o->verify,
         .duration_ns = o->duration_ns,
         .length = o->length,
+        .frames = o->frames,
         .streams = o->streams,
     };
     if (getrandom(&e->plan.session, sizeof e->plan.session, 0) < 0)

@@ -6,7 +6,7 @@
 
 #define MAGIC 0x5a504631u /* "ZPF1" */
 enum { KIND_HELLO = 1, KIND_RESULT = 2 };
-enum { FLAG_VERIFY = 1, FLAG_ZEST = 1 };
+enum { FLAG_VERIFY = 1, FLAG_FRAMES = 2, FLAG_ZEST = 1 };
 
 struct record {
     uint32_t magic;
@@ -40,7 +40,7 @@ void perf_plan_encode(uint8_t rec[PERF_RECORD], const struct perf_plan *p)
 {
     struct record r = begin(KIND_HELLO);
     r.mode = (uint8_t)p->mode;
-    r.flags = p->verify ? FLAG_VERIFY : 0;
+    r.flags = (uint8_t)((p->verify ? FLAG_VERIFY : 0) | (p->frames ? FLAG_FRAMES : 0));
     uint64_t counts = (uint64_t)p->stream << 16 | p->streams;
     write_record(rec, &r,
                  (uint64_t[7]){p->session, p->duration_ns, p->amount, p->length, counts, 0, 0});
@@ -54,6 +54,7 @@ bool perf_plan_decode(struct perf_plan *p, const uint8_t rec[PERF_RECORD])
     *p = (struct perf_plan){
         .mode = (enum perf_mode)r.mode,
         .verify = r.flags & FLAG_VERIFY,
+        .frames = r.flags & FLAG_FRAMES,
         .session = r.v[0],
         .duration_ns = r.v[1],
         .amount = r.v[2],

@@ -27,6 +27,7 @@ enum perf_mode { PERF_SEND, PERF_RECEIVE, PERF_BIDIR, PERF_RR };
 struct perf_plan {
     enum perf_mode mode;
     bool verify;          /* payload is a known pattern, and is checked */
+    bool frames;          /* zest sends chains of frames, each of `length` bytes in all */
     uint64_t session;     /* the same for all streams of a test */
     uint64_t duration_ns; /* 0 = until `amount` */
     uint64_t amount; /* bytes each way, or transactions, of this stream; 0 = until `duration` */

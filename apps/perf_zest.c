@@ -4,8 +4,9 @@
  * behind its headroom, so every frame leaves as one descriptor that begins with headers written in
  * front of the payload, and nothing is copied on any link. A new zbuf is allocated when the send
  * buffer has room, and our own reference is dropped as soon as all of it was written: the stack's
- * reference then frees it when the peer has acknowledged it. With -l the zbufs are that large
- * instead, and what the stack does with the parts that have no headroom is up to --gather. */
+ * reference then frees it when the peer has acknowledged it. With --frames these zbufs come as
+ * chains made as frames, many to an allocation. With -l alone the zbufs are that large instead, and
+ * what the stack does with the parts that have no headroom is up to --gather. */
 #include "perf.h"
 
 #include "say.h"
@@ -14,12 +15,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define VIEWS 32 /* borrowed at a time */
+#define VIEWS       32    /* borrowed at a time */
+#define CHAIN_BYTES 65536 /* --frames without -l */
 
 struct zconn {
     struct perf_conn c; /* first */
     zest_handle handle;
-    struct zbuf *zb; /* being written; wrote bytes of zb->len have been taken */
+    struct zbuf *zb; /* being written; wrote bytes of zb->len have been taken, none of the links
+                        that follow */
     uint32_t wrote;
     uint32_t record; /* bytes at its front that are no payload and not yet taken */
     uint32_t mss;
@@ -43,7 +46,26 @@ static struct zest *stack_of(const struct zconn *k)
 /* What goes into one zbuf. */
 static uint32_t write_size(const struct zconn *k)
 {
-    return k->c.s.plan.length ? k->c.s.plan.length : k->mss;
+    const struct perf_plan *p = &k->c.s.plan;
+    return p->length && !p->frames ? p->length : k->mss;
+}
+
+/* The next bytes' memory: a zbuf, or a chain of them. A chain is a number of whole frames: a short
+ * link in the middle of a stream would be a short segment, or copied to fill one up. */
+static struct zbuf *new_chain(struct zconn *k, uint64_t max)
+{
+    struct zbuf_pool *pool = k->c.end->host->pool;
+    const struct perf_plan *p = &k->c.s.plan;
+    uint32_t frame = write_size(k), most = frame;
+    if (p->frames)
+        most *= ((p->length ? p->length : CHAIN_BYTES) + frame - 1) / frame;
+    uint32_t len = most < max ? most : (uint32_t)max;
+    if (p->frames)
+        return zbuf_chain_alloc(zbuf_budget_app(pool), len, frame);
+    struct zbuf *zb = zbuf_alloc(pool, len);
+    if (zb)
+        zb->len = len;
+    return zb;
 }
 
 /* A record goes its own, copied way, but for the hello that a stream of payload follows: it takes
@@ -66,25 +88,30 @@ static ssize_t z_send_copy(struct perf_stream *s, const void *from, size_t len)
     return n == -ENOBUFS ? -EAGAIN : n;
 }
 
+/* Fills up the first zbuf, which holds a record so far. */
+static void follow_record(struct zconn *k, uint64_t max)
+{
+    uint32_t room = write_size(k) - k->record;
+    uint32_t len = room < max ? room : (uint32_t)max;
+    if (k->c.s.plan.verify)
+        perf_pattern_fill(k->zb->data + k->zb->len, len, k->c.s.tx_bytes);
+    k->zb->len += len;
+}
+
 /* Sees that there is a zbuf with the next bytes of the stream. False: the pool is empty. */
 static bool have_zbuf(struct zconn *k, uint64_t max)
 {
-    const struct perf_stream *s = &k->c.s;
-    bool begun = k->zb && k->zb->len == k->record && k->wrote == 0; /* holds a record only */
-    if (k->zb && !begun)
+    if (k->zb) {
+        if (k->record && k->zb->len == k->record && k->wrote == 0)
+            follow_record(k, max);
         return true;
-    uint32_t room = write_size(k) - (begun ? k->record : 0);
-    uint32_t len = room < max ? room : (uint32_t)max;
-    if (!begun) {
-        k->zb = zbuf_alloc(k->c.end->host->pool, len);
-        if (!k->zb)
-            return false;
-        k->zb->len = k->wrote = 0;
     }
-    if (s->plan.verify)
-        perf_pattern_fill(k->zb->data + k->zb->len, len, s->tx_bytes);
-    k->zb->len += len;
-    return true;
+    k->zb = new_chain(k, max);
+    k->wrote = 0;
+    uint64_t at = k->c.s.tx_bytes;
+    for (struct zbuf *zb = k->zb; zb && k->c.s.plan.verify; at += zb->len, zb = zb->next)
+        perf_pattern_fill(zb->data, zb->len, at);
+    return k->zb != NULL;
 }
 
 static ssize_t z_send_payload(struct perf_stream *s, uint64_t max)
@@ -97,8 +124,10 @@ static ssize_t z_send_payload(struct perf_stream *s, uint64_t max)
         return n == -ENOBUFS ? -EAGAIN : n;
     k->wrote += (uint32_t)n;
     if (k->wrote == k->zb->len) {
+        struct zbuf *next = k->zb->next;
         zbuf_free(k->zb);
-        k->zb = NULL;
+        k->zb = next;
+        k->wrote = 0;
     }
     uint32_t record = k->record < n ? k->record : (uint32_t)n; /* of the n, no payload */
     k->record -= record;
@@ -152,8 +181,7 @@ static void end_conn(struct zconn *k, int rc)
 {
     struct zest *z = stack_of(k);
     perf_end_remove(&k->c, rc);
-    if (k->zb)
-        zbuf_free(k->zb);
+    zbuf_chain_free(k->zb);
     rc < 0 ? zest_abort(z, k->handle) : zest_close(z, k->handle);
     free(k);
 }
@@ -311,8 +339,7 @@ static void z_close(struct perf_end *e)
         *k->c.link = k->c.next;
         if (k->c.next)
             k->c.next->link = k->c.link;
-        if (k->zb)
-            zbuf_free(k->zb);
+        zbuf_chain_free(k->zb);
         zest_abort(e->host->z, k->handle);
         free(k);
     }

@@ -52,6 +52,15 @@ nothing_copied() {
     client "${memory[@]}" "$@" >"$LAB_TMP/out" && cat "$LAB_TMP/out" && [ "$(json copied_bytes <"$LAB_TMP/out")" = 0 ]
 }
 check "full segments in the headroom layout: nothing copied" nothing_copied -n 64M --verify
+check "chains made as frames: nothing copied, which is made sure of" nothing_copied --frames --no-copy -n 64M --verify
+check "the same the other way, of an odd length" nothing_copied --frames --no-copy -n 20000001 -l 20000 -R --verify
+copies() { # and says so: it can't do without
+    local out
+    out=$("${memory[@]}" "$@" 2>&1) && return 1
+    echo "$out"
+    grep -q -- '--no-copy: [0-9]* bytes were copied' <<<"$out"
+}
+check "writes of 20,000 bytes without gather, but nothing may be copied: fails" copies -n 2M -l 20000 --no-copy
 check "gather: nothing copied, wherever the bytes lie" nothing_copied --gather always -n 64M -l 20000 --verify
 
 check "Linux to Linux: server" serve "$ZEST" perf --kernel -s

@@ -59,7 +59,12 @@ static void plan_survives_the_wire(void)
     CU_ASSERT_FATAL(perf_plan_decode(&out, rec));
     CU_ASSERT(out.mode == in.mode && out.verify && out.session == in.session);
     CU_ASSERT(out.duration_ns == 7 && out.amount == in.amount && out.length == in.length);
-    CU_ASSERT(out.stream == 3 && out.streams == 4);
+    CU_ASSERT(out.stream == 3 && out.streams == 4 && !out.frames);
+    in.frames = true;
+    in.verify = false;
+    perf_plan_encode(rec, &in);
+    CU_ASSERT_FATAL(perf_plan_decode(&out, rec));
+    CU_ASSERT(out.frames && !out.verify);
 }
 
 static void nonsense_is_no_plan(void)
