@@ -188,6 +188,7 @@ struct tcp_conn {
     struct zbuf *rq_head, *rq_tail; /* in order, ready to be read */
     struct zbuf *reass;             /* out of order, by sequence number (zb->user) */
     uint32_t reass_segs;
+    uint64_t packed_at; /* bytes_received when the receive queue was last packed */
     uint32_t ts_recent, last_ack_sent;
     uint64_t ts_recent_ns;
     uint32_t ts_offset;

@@ -65,7 +65,8 @@ static bool data_due(const struct tcp_conn *c, uint32_t *len, bool *fin)
         return c->nodelay || c->snd_nxt == c->snd_una || c->fin_queued ||
                seq_lt(c->snd_nxt, c->let_go);
     }
-    return c->snd_nxt == c->snd_una && *len >= c->max_snd_wnd / 2;
+    return seq_lt(c->snd_nxt, c->let_go) ||
+           (c->snd_nxt == c->snd_una && *len >= c->max_snd_wnd / 2);
 }
 
 bool tcp_window_stalled(const struct tcp_conn *c)

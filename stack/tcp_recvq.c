@@ -2,8 +2,8 @@
  * out of order.
  *
  * Nothing is copied: a received segment's memory moves from the link's budget to the connections'
- * budget (zbuf_charge) and waits here. The exception is small segments, which would each hold a
- * whole frame for a few bytes: they are joined to the one before.
+ * budget (zbuf_charge) and waits here. The exceptions are small segments, which would each hold a
+ * whole frame for a few bytes: they are joined to the one before; and when memory is used up.
  *
  * How much memory one connection may hold depends on how much is left (half of it), so one that
  * stalls can never take all, and the window that is advertised follows. Segments out of order get
@@ -123,10 +123,40 @@ static void plan_ack(struct zest *z, struct tcp_conn *c, bool gap_closed)
         c->delack_ns = z->now_ns + TCP_DELACK_NS;
 }
 
+/* Memory is used up: payload that lies thin in its segments is packed together, in front of the
+ * queue first. The window that was offered counts on three bytes of memory for each of payload, so
+ * then it can be kept to whatever the sizes of segments were. How much has come since the last time
+ * bounds the work. False: nothing became free. */
+static bool pack(struct zest *z, struct tcp_conn *c)
+{
+    bool freed = false;
+
+    if (c->bytes_received - c->packed_at < c->rcv_queued / 64 + 1)
+        return false;
+    c->packed_at = c->bytes_received;
+    for (struct zbuf *zb = c->rq_head, *next; zb && (next = zb->next);) {
+        if (zbuf_room(zb) < zb->len + next->len || is_shared(z, zb)) {
+            zb = next;
+            continue;
+        }
+        memcpy(zb->data + zb->len, next->data, next->len);
+        zb->len += next->len;
+        zb->next = next->next;
+        if (c->rq_tail == next)
+            c->rq_tail = zb;
+        z->stats.rx_copied_bytes += next->len;
+        drop(c, next);
+        freed = true;
+    }
+    return freed;
+}
+
 static void in_order(struct zest *z, struct tcp_conn *c, struct pkt *pk, uint32_t len)
 {
     if (!join(z, c, pk, len)) {
         while (!take(z, c, pk, recvq_held_limit(z))) {
+            if (pack(z, c))
+                continue;
             if (!c->reass) {
                 z->stats.drop_tcp_no_memory++;
                 return;

@@ -144,6 +144,8 @@ void tcp_touch(struct zest *z, struct tcp_conn *c)
     uint64_t when_ns;
 
     tcp_rtx_arm(z, c);
+    if (c->on == TCP_ON_BLOCKED && c->rtx_ns == ZEST_NEVER)
+        tcp_make_ready(z, c); /* without a timer, nothing else need ever end its wait */
     if (c->on != TCP_ON_NONE)
         return;
     (void)tcp_next(z, c, &when_ns);

@@ -260,7 +260,8 @@ static void retry(struct conn *c)
     c->attempt++;
     begin_conn(c, a, b);
     c->excused |= excused;
-    c->start_ns = sim.now_ns + rng_range(&c->side[0].rng, MS, S);
+    /* More and more patiently: the line may be down for long. */
+    c->start_ns = sim.now_ns + rng_range(&c->side[0].rng, MS, S) * (1 + c->attempt / 8);
 }
 
 static void failed(struct side *s, int error)

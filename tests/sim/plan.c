@@ -120,6 +120,19 @@ static void spare_the_patient(struct plan *p)
     p->mischief &= ~(1ull << F_arp_lie | 1ull << F_syn_flood);
 }
 
+/* Bytes that the smallest buffer lets through in five minutes, half of it in each round trip. */
+static uint64_t window_carries(const struct plan *p)
+{
+    uint64_t rtt_ns = 2 * (p->delay_ns + p->jitter_ns), buf = UINT32_MAX;
+    for (unsigned i = 0; i < p->stacks; i++) {
+        const struct zest_config *c = &p->cfg[i];
+        rtt_ns += p->app_lag_ns[i] + p->tx_hold_ns[i];
+        buf = c->snd_buf < buf ? c->snd_buf : buf;
+        buf = c->rcv_buf < buf ? c->rcv_buf : buf;
+    }
+    return (300 * S / rtt_ns + 1) * (buf / 2);
+}
+
 void plan_draw(struct plan *p, struct rng r)
 {
     memset(p, 0, sizeof *p);
@@ -142,6 +155,9 @@ void plan_draw(struct plan *p, struct rng r)
     /* What a slow line can carry in twenty seconds is enough. */
     uint64_t fits = p->bits_per_s ? p->bits_per_s / 8 * 20 / p->conns : UINT64_MAX;
     p->bytes_max = rng_log(&r, 100, yes(&r, 80) ? 200000 : 1500000);
+    if (p->bytes_max > fits)
+        p->bytes_max = fits;
+    fits = window_carries(p);
     if (p->bytes_max > fits)
         p->bytes_max = fits;
     p->odd_sizes = !p->clean && yes(&r, 50);

@@ -233,8 +233,104 @@ static void a_window_closed_for_long_is_no_loss(void)
     peer_close(&p);
 }
 
-CHECK_MAIN("tcp_found", CHECK(a_window_closed_for_long_is_no_loss),
-           CHECK(frames_cut_short_are_not_held_back), CHECK(a_full_pool_still_sends_jumbo_frames),
-           CHECK(tiny_receive_buffers), CHECK(a_vanished_neighbour_is_given_up),
-           CHECK(a_full_buffer_beats_the_cork), CHECK(nothing_is_queued_after_the_fin),
-           CHECK(acks_carry_the_highest_sequence_number), CHECK(a_new_ack_brings_its_window))
+/* Segments of 600 bytes in frames of 4K hold seven times what they carry. The window counts on
+ * three times, so memory ran out inside it, and what the peer sent was dropped until it gave up. */
+static void the_offered_window_is_kept_to(void)
+{
+    struct zest_config cfg = {.rx_hold_max = 128u << 10};
+    static uint8_t data[600], frame[2048];
+    struct zest_stats st;
+    struct zest_view v[8];
+    struct peer p;
+    uint32_t seq = 1, back = 0;
+
+    peer_open(&p, &cfg);
+    peer_establish(&p);
+    peer_write(&p, 10);
+    for (;;) {
+        struct wire w = peer_seg(&p, A, seq, 11);
+        memset(data, (int)seq, sizeof data);
+        w.payload = data;
+        w.payload_len = sizeof data;
+        size_t len = wire_build_tcp(&w, frame);
+        struct zbuf *zb = zbuf_alloc(p.pool, 3000);
+        memcpy(zb->data, frame, len);
+        zb->len = (uint32_t)len;
+        p.n = 0;
+        zest_input(p.z, p.now_ns, &zb, 1);
+        peer_collect(&p);
+        if (p.n == 0)
+            peer_wait(&p, 50 * 1000000ull); /* the ACK was put off */
+        CU_ASSERT_FATAL(p.n > 0);
+        CU_ASSERT_EQUAL_FATAL(p.out[p.n - 1].ack - p.iss, seq + sizeof data);
+        seq += (uint32_t)sizeof data;
+        if (p.out[p.n - 1].wnd < sizeof data)
+            break;
+    }
+    CU_ASSERT_TRUE(seq > 20000);
+    zest_stats(p.z, &st);
+    CU_ASSERT_EQUAL(st.drop_tcp_no_memory, 0);
+    for (int n; (n = zest_read(p.z, p.conn, v, 8)) > 0; zest_release(p.z, p.conn, v, (unsigned)n))
+        for (int i = 0; i < n; i++)
+            for (uint32_t k = 0; k < v[i].len; k++, back++)
+                if (v[i].addr[k] != (uint8_t)(back / sizeof data * sizeof data + 1))
+                    CU_FAIL_FATAL("other bytes");
+    CU_ASSERT_EQUAL(back, seq - 1);
+    peer_close(&p);
+}
+
+/* The same, and the window is smaller than a segment: half of it may go at once, but only the first
+ * frame of it did. */
+static void a_small_window_is_filled_frame_by_frame(void)
+{
+    struct peer p;
+
+    peer_open(&p, &(struct zest_config){.gather = ZEST_GATHER_ALWAYS, .gather_max = 2});
+    p.wnd = 500;
+    peer_establish(&p);
+    CU_ASSERT_EQUAL(peer_write(&p, 100), 100);
+    EXPECT_SEG(&p, 0, A, 1, 1, 100);
+    for (unsigned i = 0; i < 6; i++)
+        CU_ASSERT_EQUAL(peer_write(&p, 100), 100);
+    peer_send(&p, A, 1, 101, NULL, 0);
+    CU_ASSERT_EQUAL(p.n, 5);
+    EXPECT_SEG(&p, 0, A, 101, 1, 100);
+    EXPECT_SEG(&p, 4, A, 501, 1, 100);
+    peer_close(&p);
+}
+
+/* The peer's address was given up while data was in flight; then the data was acknowledged after
+ * all. That ended the timer, and what was still unsent waited for an address that nobody asked for.
+ */
+static void an_ack_ends_the_wait_for_an_address(void)
+{
+    struct zest_event ev = {.error = 0};
+    struct peer p;
+
+    peer_open(&p, NULL);
+    peer_establish(&p);
+    peer_write(&p, 100);
+    EXPECT_SEG(&p, 0, A, 1, 1, 100);
+    p.no_arp = true;
+    for (unsigned i = 0; i < 600 && ev.error != EHOSTUNREACH; i++) {
+        peer_wait(&p, S / 10);
+        zest_events(p.z, &ev, 1);
+    }
+    CU_ASSERT_EQUAL_FATAL(ev.error, EHOSTUNREACH);
+    peer_write(&p, 50);
+    peer_wait(&p, 2 * S); /* the failure is forgotten */
+    p.no_arp = false;
+    peer_send(&p, A, 1, 101, NULL, 0);
+    CU_ASSERT_FATAL(p.n > 0);
+    EXPECT_SEG(&p, p.n - 1, A, 101, 1, 50);
+    peer_close(&p);
+}
+
+CHECK_MAIN("tcp_found", CHECK(the_offered_window_is_kept_to),
+           CHECK(an_ack_ends_the_wait_for_an_address),
+           CHECK(a_small_window_is_filled_frame_by_frame),
+           CHECK(a_window_closed_for_long_is_no_loss), CHECK(frames_cut_short_are_not_held_back),
+           CHECK(a_full_pool_still_sends_jumbo_frames), CHECK(tiny_receive_buffers),
+           CHECK(a_vanished_neighbour_is_given_up), CHECK(a_full_buffer_beats_the_cork),
+           CHECK(nothing_is_queued_after_the_fin), CHECK(acks_carry_the_highest_sequence_number),
+           CHECK(a_new_ack_brings_its_window))
