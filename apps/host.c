@@ -84,7 +84,7 @@ static int open_link(struct host *h, const struct host_options *o)
 static int open_stack(struct host *h, const struct host_options *o, const struct zest_addr *ip,
                       uint8_t prefix_len, unsigned number)
 {
-    int rc = o->pcap ? capture_open(h, o->pcap, o->pcap_max, number) : 0;
+    int rc = o->pcap ? capture_open(h, number) : 0;
     if (rc == 0 && o->record)
         rc = recording_open(h, o->record, o->record_max, number);
     if (rc < 0)

@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 #include "../netif/netif.h"
+#include "capturing.h"
 #include "opts.h"
 #include "recording.h"
 
@@ -56,6 +57,8 @@ struct host_options {
     bool counters;
     const char *record, *pcap; /* files; NULL = none */
     uint64_t record_max, pcap_max;
+    uint32_t pcap_ring; /* seconds; 0 = all of it is written */
+    uint64_t pcap_ring_max;
 };
 
 /* The options' table for opt_parse(), and who takes them. mem says whether the command offers it.

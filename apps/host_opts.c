@@ -31,7 +31,9 @@ enum {
     O_RECORD,
     O_RECORD_MAX,
     O_PCAP,
-    O_PCAP_MAX
+    O_PCAP_MAX,
+    O_PCAP_RING,
+    O_PCAP_RING_MAX
 };
 
 const struct opt host_opts[] = {
@@ -76,8 +78,13 @@ const struct opt host_opts[] = {
      "fails, and on a storm of time-outs"},
     {O_RECORD_MAX, "record-max", "SIZE",
      "memory for that; the recording ends when it is used up (default: 64M)"},
-    {O_PCAP, "pcap", "FILE", "write what crosses the link, both ways, as pcapng"},
+    {O_PCAP, "pcap", "FILE",
+     "write what crosses the link, both ways, as pcapng, with what the stack made of it"},
     {O_PCAP_MAX, "pcap-max", "SIZE", "the capture ends at that size (default: 1G)"},
+    {O_PCAP_RING, "pcap-ring", "N",
+     "keep the last N seconds in memory, and write them only when a connection ends in an error, "
+     "on a storm of time-outs, when an assertion fails, and on SIGUSR1"},
+    {O_PCAP_RING_MAX, "pcap-ring-max", "SIZE", "memory for that (default: 64M)"},
     OPT_END,
 };
 
@@ -171,6 +178,12 @@ bool host_option(struct host_options *o, int key, const char *name, const char *
     case O_PCAP_MAX:
         o->pcap_max = opt_size(name, arg, 4096, 1ull << 40);
         return true;
+    case O_PCAP_RING:
+        o->pcap_ring = (uint32_t)opt_number(name, arg, 1, 86400);
+        return true;
+    case O_PCAP_RING_MAX:
+        o->pcap_ring_max = opt_size(name, arg, 1ull << 20, 64ull << 30);
+        return true;
     default:
         return false;
     }
@@ -223,6 +236,8 @@ void host_options_check(const struct host_options *o)
         say_usage("--queues is for AF_XDP (-I)");
     if (o->mode != HOST_MODE_AUTO && !o->ifname)
         say_usage("--mode is for AF_XDP (-I)");
+    if (o->pcap_ring && !o->pcap)
+        say_usage("--pcap-ring: into which file, if something goes wrong? Give --pcap FILE");
     char name[64];
     if (o->have_ip && !o->mem && kernel_owns(&o->ip, name)) {
         char text[ZEST_ADDR_TEXT];

@@ -20,9 +20,9 @@
 #define STORM_RTOS   32u /* time-outs between two looks that make a storm */
 
 static struct recording *active[HOSTS_MAX]; /* for the signal handler */
+static void (*before)(int);                 /* whose signal it was */
 
-/* FILE, FILE.1 */
-static void name_file(char *out, size_t size, const char *path, unsigned number)
+void recording_name(char *out, size_t size, const char *path, unsigned number)
 {
     if (number)
         snprintf(out, size, "%s.%u", path, number);
@@ -55,8 +55,8 @@ static void on_abort(int signum)
     for (unsigned i = 0; i < HOSTS_MAX; i++)
         if (active[i] && active[i]->host->z && save(active[i]) == 0)
             (void)!write(STDERR_FILENO, what, sizeof what - 1);
-    signal(signum, SIG_DFL);
-    raise(signum); /* it ends here as it would have without us */
+    signal(signum, before); /* it goes on as it would have without us */
+    raise(signum);
 }
 
 /* ---- a storm */
@@ -81,7 +81,7 @@ int recording_open(struct host *h, const char *path, size_t max, unsigned number
     struct recording *r = &h->rec;
     int rc = 0;
 
-    name_file(r->path, sizeof r->path, path, number);
+    recording_name(r->path, sizeof r->path, path, number);
     /* It holds the stack's secret. */
     r->fd = open(r->path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (r->fd < 0) {
@@ -112,7 +112,9 @@ void recording_start(struct host *h)
             active[i] = r;
             break;
         }
-    signal(SIGABRT, on_abort);
+    void (*other)(int) = signal(SIGABRT, on_abort);
+    if (other != on_abort)
+        before = other;
     ev_timer_init(&r->storm, on_look, STORM_LOOK_S, STORM_LOOK_S);
     r->storm.data = r;
     ev_timer_start(h->loop, &r->storm);
@@ -148,34 +150,4 @@ void recording_close(struct host *h)
     close(r->fd);
     munmap(r->mem, r->size);
     r->host = NULL;
-}
-
-int capture_open(struct host *h, const char *path, uint64_t max, unsigned number)
-{
-    char file[4096];
-    struct netif_error err = {""};
-    struct netif_capture_config cfg = {.path = file, .max_bytes = max};
-
-    name_file(file, sizeof file, path, number);
-    int rc = netif_capture_start(h->nif, &cfg, &err);
-    if (rc < 0)
-        say("--pcap: %s", err.text);
-    return rc;
-}
-
-void capture_close(struct host *h)
-{
-    struct netif_capture_stats st;
-
-    if (!h->opt->pcap)
-        return;
-    netif_capture_stop(h->nif, &st);
-    if (st.failed)
-        say("--pcap: %s could not be written completely", h->opt->pcap);
-    else if (st.lost)
-        say("%" PRIu64 " frames captured; %" PRIu64 " more came after the file was full "
-            "(--pcap-max)",
-            st.frames, st.lost);
-    else
-        say("%" PRIu64 " frames captured", st.frames);
 }

@@ -1,4 +1,4 @@
-/* recording.h - --record and --pcap of a host: memory for the stack's flight recorder, and when it
+/* recording.h - --record of a host: memory for the stack's flight recorder, and when it
  * is saved: at the end, when an assertion fails (abort), and on a storm of retransmission
  * time-outs. Saving on abort() is done in the signal handler, which only writes what is in memory
  * already. */
@@ -29,8 +29,7 @@ void recording_start(struct host *h);
 /* Saves and says so; then lets go. Before zest_fini(). */
 void recording_close(struct host *h);
 
-/* The same for a capture of the link. */
-int capture_open(struct host *h, const char *path, uint64_t max, unsigned number);
-void capture_close(struct host *h);
+/* FILE, FILE.1 ... */
+void recording_name(char *out, size_t size, const char *path, unsigned number);
 
 #endif

@@ -1,105 +1,402 @@
-/* capture.c - what crosses a link, both ways, as pcapng that Wireshark and tcpdump read.
+/* capture.c - what crosses a link, both ways, and why: kept in memory, and written as pcapng.
  *
- * One section, one interface, and an enhanced packet block for each frame, with its direction.
- * Times are nanoseconds of the wall clock, taken once for each burst. The blocks are in this
- * machine's byte order, as the format wants it. A full file or disk ends the capture, never the
- * traffic. */
+ * Frames are copied into a ring in memory first. There each waits for its verdict: what the stack
+ * made of a received frame is known only when it has been through (netif_input). In the ordinary
+ * capture all of the ring goes to the file sooner or later; as a ring of the last seconds, only
+ * when something has gone wrong. The frame that a save ends with says so in its comment.
+ *
+ * The stack tells nothing on purpose but zest_frame.why. Why it dropped a frame is read off its
+ * counters: while a capture runs, frames go in one at a time, and the counter that grew is the
+ * cause. Without one, this costs a test for each burst.
+ *
+ * Entries do not wrap: what does not fit before the end of the memory begins at the front, and a
+ * mark fills the rest. Offsets count up for ever. */
 #include <errno.h>
-#include <stdio.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 
 #include "link.h"
+#include "pcapng.h"
 
-#define SHB       0x0a0d0d0au /* block types: section header, */
-#define IDB       1u          /* interface description, */
-#define EPB       6u          /* enhanced packet */
-#define ORDER     0x1a2b3c4du
-#define ETHERNET  1u
-#define OPT_NAME  2u /* options of an interface */
-#define OPT_TSRES 9u
-#define OPT_FLAGS 2u /* option of a packet: its direction */
-#define IN        1u
-#define OUT       2u
-#define BUFFER    (1u << 20)
-#define HEAD_MAX  128u /* SHB and IDB together */
+#define FILE_RING  (8u << 20)  /* memory, when all goes to the file: more than a burst */
+#define LAST_RING  (64u << 20) /* for the last seconds, unless told otherwise */
+#define RING_MIN   (1u << 20)
+#define FILE_CHUNK (1u << 20) /* so much is kept back at most */
+#define ALIGN      16u
+#define MARK       UINT32_MAX
+#define STORM_RTOS 32u /* time-outs within a second that make a storm */
+#define SECOND_NS  1000000000u
+
+struct entry {
+    uint32_t room; /* to the next one */
+    uint32_t len;  /* of the frame, which follows; MARK = none */
+    uint64_t wall_ns, mono_ns;
+    const struct zbuf *zb; /* received: until its verdict */
+    uint8_t direction, why;
+    uint16_t drop; /* 1 + index of the counter; 0 = none */
+    uint32_t pad;
+};
+_Static_assert(sizeof(struct entry) % 8 == 0, "what follows is aligned");
 
 struct netif_capture {
-    FILE *f;
-    uint64_t written, max;
-    struct netif_capture_stats stats;
+    struct pcapng file;
+    uint64_t frames;  /* in the file */
+    uint64_t lost;    /* after it was full */
+    uint64_t ring_ns; /* how far back it reaches; 0 = all goes to the file */
+    uint8_t *mem;
+    uint64_t size;
+    uint64_t head, tail;             /* the ring */
+    uint64_t saved;                  /* what lies before it is in the file */
+    uint64_t verdict;                /* where to look for the next received frame */
+    uint64_t aborted, rtos, rtos_ns; /* when trouble was last looked for */
 };
 
-static uint32_t padded(uint32_t n)
+/* ---- the causes: counters of the stack */
+
+static const struct {
+    const char *name, *what;
+    size_t at;
+} counters[] = {
+#define COUNTER(name, what) {#name, what, offsetof(struct zest_stats, name)},
+    ZEST_COUNTERS(COUNTER)
+#undef COUNTER
+};
+#define COUNTERS (sizeof counters / sizeof counters[0])
+
+/* Those that are about a received frame. Of the others called drop_, one is about an answer that
+ * could not be sent, and one about what waited for an address. */
+static bool is_cause(const char *name)
 {
-    return (n + 3) & ~3u;
+    return strcmp(name, "tcp_rx_dup") == 0 ||
+           (strncmp(name, "drop_", 5) == 0 && strcmp(name, "drop_ctrl_queue") != 0 &&
+            strcmp(name, "drop_no_route") != 0 && strcmp(name, "drop_arp_queue") != 0);
 }
 
-static uint8_t *put(uint8_t *p, const void *data, size_t n)
+static uint64_t counter(const struct zest_stats *st, unsigned i)
 {
-    memcpy(p, data, n);
-    return p + n;
-}
-static uint8_t *put_u32(uint8_t *p, uint32_t v)
-{
-    return put(p, &v, sizeof v);
-}
-static uint8_t *put_option(uint8_t *p, uint16_t code, const void *data, uint16_t len)
-{
-    memset(p, 0, 4 + padded(len));
-    put(p, &code, 2);
-    put(p + 2, &len, 2);
-    put(p + 4, data, len);
-    return p + 4 + padded(len);
+    uint64_t v;
+    memcpy(&v, (const char *)st + counters[i].at, sizeof v);
+    return v;
 }
 
-static size_t head(uint8_t *out, const char *ifname)
+static uint16_t cause(const struct zest_stats *before, const struct zest_stats *after)
 {
-    uint8_t *p = out;
-    uint16_t version[2] = {1, 0}, linktype[2] = {ETHERNET, 0};
-    p = put_u32(p, SHB);
-    p = put_u32(p, 28);
-    p = put_u32(p, ORDER);
-    p = put(p, version, sizeof version);
-    p = put(p, &(int64_t){-1}, 8); /* of unknown length */
-    p = put_u32(p, 28);
-
-    uint8_t *idb = p;
-    p = put_u32(p, IDB);
-    p = put_u32(p, 0); /* see below */
-    p = put(p, linktype, sizeof linktype);
-    p = put_u32(p, 0); /* frames are whole */
-    p = put_option(p, OPT_NAME, ifname, (uint16_t)strlen(ifname));
-    p = put_option(p, OPT_TSRES, &(uint8_t){9}, 1);
-    p = put_u32(p, 0);
-    uint32_t len = (uint32_t)(p - idb) + 4;
-    p = put_u32(p, len);
-    put_u32(idb + 4, len);
-    return (size_t)(p - out);
+    for (unsigned i = 0; i < COUNTERS; i++)
+        if (counter(before, i) != counter(after, i) && is_cause(counters[i].name))
+            return (uint16_t)(i + 1);
+    return 0;
 }
+
+/* ---- comments; made by hand, as a signal handler may have to */
+
+static void add_text(char *out, const char *text)
+{
+    size_t have = strlen(out), n = strlen(text);
+
+    if (n > PCAPNG_COMMENT - 1 - have)
+        n = PCAPNG_COMMENT - 1 - have;
+    memcpy(out + have, text, n);
+    out[have + n] = 0;
+}
+
+static void comment(char *out, const struct entry *e, const char *saved)
+{
+    static const char *const whys[] = {
+#define WHY(name, what) what,
+        ZEST_WHYS(WHY)
+#undef WHY
+    };
+
+    out[0] = 0;
+    if (e->why < sizeof whys / sizeof whys[0])
+        add_text(out, whys[e->why]);
+    if (e->drop > 0 && e->drop <= COUNTERS) {
+        add_text(out, "dropped: ");
+        add_text(out, counters[e->drop - 1].what);
+        add_text(out, " (");
+        add_text(out, counters[e->drop - 1].name);
+        add_text(out, ")");
+    }
+    if (saved) {
+        add_text(out, *out ? "; saved here: " : "saved here: ");
+        add_text(out, saved);
+    }
+}
+
+/* ---- the ring */
+
+static struct entry *entry_at(const struct netif_capture *c, uint64_t off)
+{
+    return (struct entry *)(void *)(c->mem + off % c->size);
+}
+
+/* For a signal handler that may have come at any time: can what lies there be an entry? */
+static bool is_sound(const struct netif_capture *c, uint64_t off)
+{
+    const struct entry *e = entry_at(c, off);
+
+    return e->room >= ALIGN && e->room % ALIGN == 0 && e->room <= c->size - off % c->size &&
+           e->room <= c->tail - off && (e->len == MARK || sizeof *e + e->len <= e->room);
+}
+
+/* The last frame before `to`, from `from` on; `to` if there is none. */
+static uint64_t last_frame(const struct netif_capture *c, uint64_t from, uint64_t to)
+{
+    uint64_t last = to;
+
+    for (uint64_t off = from; off < to && is_sound(c, off); off += entry_at(c, off)->room)
+        if (entry_at(c, off)->len != MARK)
+            last = off;
+    return last;
+}
+
+/* Writes what is not written yet, up to `to`. saved: why, if that is worth a comment. */
+static void save_to(struct netif_capture *c, uint64_t to, const char *saved)
+{
+    char text[PCAPNG_COMMENT];
+    uint64_t last = saved ? last_frame(c, c->saved, to) : to;
+
+    while (c->saved < to && is_sound(c, c->saved)) {
+        const struct entry *e = entry_at(c, c->saved);
+        if (e->len != MARK) {
+            comment(text, e, c->saved == last ? saved : NULL);
+            struct pcapng_packet k = {e->wall_ns, (const uint8_t *)(e + 1), e->len, e->direction,
+                                      *text ? text : NULL};
+            if (pcapng_packet(&c->file, &k))
+                c->frames++;
+            else
+                c->lost++;
+        }
+        c->saved += e->room;
+    }
+}
+
+static void drop_first(struct netif_capture *c)
+{
+    uint64_t next = c->head + entry_at(c, c->head)->room;
+
+    if (c->saved < next) {
+        if (!c->ring_ns)
+            save_to(c, next, NULL);
+        c->saved = next;
+    }
+    if (c->verdict < next)
+        c->verdict = next;
+    c->head = next;
+}
+
+static void make_room(struct netif_capture *c, uint64_t bytes)
+{
+    while (c->tail - c->head + bytes > c->size)
+        drop_first(c);
+}
+
+/* An entry with room for len bytes; the caller fills it. NULL: longer than any frame may be. */
+static struct entry *append(struct netif_capture *c, uint32_t len, const struct timespec *wall,
+                            uint64_t mono_ns)
+{
+    uint32_t room = (uint32_t)(sizeof(struct entry) + len + ALIGN - 1) & ~(ALIGN - 1);
+
+    if (len > RING_MIN / 2)
+        return NULL;
+    uint64_t left = c->size - c->tail % c->size;
+    if (left < room) {
+        make_room(c, left);
+        struct entry *mark = entry_at(c, c->tail);
+        mark->room = (uint32_t)left;
+        mark->len = MARK;
+        c->tail += left;
+    }
+    make_room(c, room);
+    while (
+        c->ring_ns && c->head != c->tail &&
+        (entry_at(c, c->head)->len == MARK || mono_ns - entry_at(c, c->head)->mono_ns > c->ring_ns))
+        drop_first(c);
+    struct entry *e = entry_at(c, c->tail);
+    *e = (struct entry){
+        .room = room,
+        .len = len,
+        .wall_ns = (uint64_t)wall->tv_sec * SECOND_NS + (uint64_t)wall->tv_nsec,
+        .mono_ns = mono_ns,
+    };
+    c->tail += room;
+    return e;
+}
+
+/* The capture is over: the rest is only counted. */
+static bool is_over(struct netif_capture *c, unsigned n)
+{
+    if (!c->file.full && !c->file.failed)
+        return false;
+    c->lost += n;
+    return true;
+}
+
+static void now(struct timespec *wall, uint64_t *mono_ns)
+{
+    clock_gettime(CLOCK_REALTIME, wall);
+    *mono_ns = netif_now();
+}
+
+/* ---- frames */
+
+/* What the link would have put into the checksum field: it holds the sum of the pseudo-header. */
+static void complete_csum(uint8_t *p, uint32_t len, uint32_t start, uint32_t offset)
+{
+    uint64_t sum = 0;
+
+    if (start + offset + 2 > len)
+        return;
+    for (uint32_t i = start; i < len; i++)
+        sum += (i - start) % 2 ? p[i] : (uint64_t)p[i] << 8;
+    while (sum >> 16)
+        sum = (sum & 0xffff) + (sum >> 16);
+    sum = ~sum & 0xffff;
+    p[start + offset] = (uint8_t)(sum >> 8);
+    p[start + offset + 1] = (uint8_t)sum;
+}
+
+void capture_rx(struct netif_capture *c, struct zbuf *const *frames, unsigned n)
+{
+    struct timespec wall;
+    uint64_t mono_ns;
+
+    if (n == 0 || is_over(c, n))
+        return;
+    now(&wall, &mono_ns);
+    if (!c->ring_ns && c->tail - c->saved >= FILE_CHUNK)
+        save_to(c, c->tail, NULL); /* all earlier ones have had their verdict */
+    c->verdict = c->tail;
+    for (unsigned i = 0; i < n; i++) {
+        struct entry *e = append(c, frames[i]->len, &wall, mono_ns);
+        if (!e)
+            continue;
+        e->direction = PCAPNG_IN;
+        e->zb = frames[i];
+        memcpy(e + 1, frames[i]->data, frames[i]->len);
+    }
+}
+
+void capture_tx(struct netif_capture *c, const struct zest_frame *frames, unsigned n)
+{
+    struct timespec wall;
+    uint64_t mono_ns;
+
+    if (n == 0 || is_over(c, n))
+        return;
+    now(&wall, &mono_ns);
+    for (unsigned i = 0; i < n; i++) {
+        const struct zest_frame *f = &frames[i];
+        uint32_t len = 0;
+        for (unsigned s = 0; s < f->n; s++)
+            len += f->seg[s].len;
+        struct entry *e = append(c, len, &wall, mono_ns);
+        if (!e)
+            continue;
+        e->direction = PCAPNG_OUT;
+        e->why = f->why;
+        uint8_t *p = (uint8_t *)(e + 1);
+        for (unsigned s = 0; s < f->n; p += f->seg[s++].len)
+            memcpy(p, f->seg[s].addr, f->seg[s].len);
+        if (f->csum)
+            complete_csum((uint8_t *)(e + 1), len, f->csum_start, f->csum_offset);
+    }
+}
+
+/* The entry of a received frame that has no verdict yet; NULL if it was not captured. */
+static struct entry *entry_of(struct netif_capture *c, const struct zbuf *zb)
+{
+    for (uint64_t off = c->verdict; off < c->tail; off += entry_at(c, off)->room) {
+        struct entry *e = entry_at(c, off);
+        if (e->len == MARK || e->zb != zb)
+            continue;
+        e->zb = NULL;
+        c->verdict = off + e->room;
+        return e;
+    }
+    return NULL;
+}
+
+void capture_input(struct netif_capture *c, struct zest *z, uint64_t now_ns, struct zbuf **frames,
+                   unsigned n)
+{
+    struct zest_stats st[2];
+
+    zest_stats(z, &st[0]);
+    for (unsigned i = 0; i < n; i++) {
+        struct entry *e = entry_of(c, frames[i]);
+        struct zest_stats *before = &st[i % 2], *after = &st[(i + 1) % 2];
+        zest_input(z, now_ns, &frames[i], 1);
+        zest_stats(z, after);
+        if (e)
+            e->drop = cause(before, after);
+    }
+}
+
+/* ---- trouble */
+
+const char *capture_trouble(struct netif_capture *c, const struct zest *z, uint64_t now_ns)
+{
+    struct zest_stats st;
+    const char *why = NULL;
+
+    if (!c->ring_ns)
+        return NULL;
+    zest_stats(z, &st);
+    if (st.tcp_conns_aborted != c->aborted)
+        why = "a connection ended in an error";
+    c->aborted = st.tcp_conns_aborted;
+    if (st.tcp_rtos - c->rtos >= STORM_RTOS)
+        why = "a storm of retransmission time-outs";
+    if (why || now_ns - c->rtos_ns >= SECOND_NS) {
+        c->rtos = st.tcp_rtos;
+        c->rtos_ns = now_ns;
+    }
+    return why;
+}
+
+int netif_capture_save(struct netif *nif, const char *why)
+{
+    struct netif_capture *c = nif->capture;
+
+    if (!c)
+        return -EINVAL;
+    save_to(c, c->tail, why);
+    return pcapng_flush(&c->file) ? 0 : -EIO;
+}
+
+/* ---- from beginning to end */
 
 int netif_capture_start(struct netif *nif, const struct netif_capture_config *cfg,
                         struct netif_error *err)
 {
-    uint8_t bytes[HEAD_MAX];
+    const struct netif_caps *caps = &nif->caps;
+    int rc;
 
     if (nif->capture)
-        return link_error(err, -EBUSY, "%s is being captured already", nif->caps.name);
+        return link_error(err, -EBUSY, "%s is being captured already", caps->name);
     struct netif_capture *c = calloc(1, sizeof *c);
     if (!c)
         return link_error(err, -ENOMEM, "no memory to capture with");
-    c->f = fopen(cfg->path, "wbe");
-    if (!c->f) {
-        int rc = -errno;
+    uint64_t size = !cfg->ring_s ? FILE_RING : cfg->ring_bytes ? cfg->ring_bytes : LAST_RING;
+    c->size = (size < RING_MIN ? RING_MIN : size) & ~(uint64_t)(ALIGN - 1);
+    c->ring_ns = cfg->ring_s * (uint64_t)SECOND_NS;
+    c->mem = mmap(NULL, c->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (c->mem == MAP_FAILED) {
+        rc = -errno;
+        free(c);
+        return link_error(err, rc, "no memory to capture with: %s", strerror(-rc));
+    }
+    rc = pcapng_open(&c->file, cfg->path, *caps->name ? caps->name : caps->kind, caps->mode,
+                     cfg->max_bytes ? cfg->max_bytes : UINT64_MAX);
+    if (rc < 0) {
+        munmap(c->mem, c->size);
         free(c);
         return link_error(err, rc, "cannot write %s: %s", cfg->path, strerror(-rc));
     }
-    setvbuf(c->f, NULL, _IOFBF, BUFFER);
-    size_t n = head(bytes, *nif->caps.name ? nif->caps.name : nif->caps.kind);
-    fwrite(bytes, n, 1, c->f);
-    c->written = n;
-    c->max = cfg->max_bytes ? cfg->max_bytes : UINT64_MAX;
     nif->capture = c;
     return 0;
 }
@@ -112,84 +409,12 @@ void netif_capture_stop(struct netif *nif, struct netif_capture_stats *out)
         *out = (struct netif_capture_stats){0};
     if (!c)
         return;
-    bool failed = ferror(c->f) != 0;
-    failed |= fclose(c->f) != 0;
-    c->stats.failed |= failed;
-    if (out)
-        *out = c->stats;
-    free(c);
     nif->capture = NULL;
-}
-
-static uint64_t wall_ns(void)
-{
-    struct timespec ts;
-    clock_gettime(CLOCK_REALTIME, &ts);
-    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
-
-/* False: this one does not fit any more, so nothing that follows is written either: a capture with
- * holes would mislead. */
-static bool begin_packet(struct netif_capture *c, uint64_t now_ns, uint32_t len, uint32_t *block)
-{
-    uint8_t h[28], *p = h;
-
-    *block = 28 + padded(len) + 12 + 4;
-    if (c->stats.lost || c->stats.failed || c->written + *block > c->max) {
-        c->stats.lost++;
-        return false;
-    }
-    p = put_u32(p, EPB);
-    p = put_u32(p, *block);
-    p = put_u32(p, 0); /* the interface */
-    p = put_u32(p, (uint32_t)(now_ns >> 32));
-    p = put_u32(p, (uint32_t)now_ns);
-    p = put_u32(p, len);
-    put_u32(p, len);
-    fwrite(h, sizeof h, 1, c->f);
-    return true;
-}
-
-static void end_packet(struct netif_capture *c, uint32_t len, uint32_t block, uint32_t direction)
-{
-    uint8_t t[3 + 16] = {0}, *p = t + padded(len) - len;
-
-    p = put_option(p, OPT_FLAGS, &direction, 4);
-    p = put_u32(p, 0);
-    p = put_u32(p, block);
-    fwrite(t, (size_t)(p - t), 1, c->f);
-    c->written += block;
-    c->stats.frames++;
-    c->stats.failed = ferror(c->f) != 0;
-}
-
-void capture_rx(struct netif_capture *c, struct zbuf *const *frames, unsigned n)
-{
-    uint64_t now_ns = n ? wall_ns() : 0;
-    uint32_t block;
-
-    for (unsigned i = 0; i < n; i++) {
-        if (!begin_packet(c, now_ns, frames[i]->len, &block))
-            continue;
-        fwrite(frames[i]->data, frames[i]->len, 1, c->f);
-        end_packet(c, frames[i]->len, block, IN);
-    }
-}
-
-void capture_tx(struct netif_capture *c, const struct zest_frame *frames, unsigned n)
-{
-    uint64_t now_ns = n ? wall_ns() : 0;
-    uint32_t block;
-
-    for (unsigned i = 0; i < n; i++) {
-        const struct zest_frame *f = &frames[i];
-        uint32_t len = 0;
-        for (unsigned s = 0; s < f->n; s++)
-            len += f->seg[s].len;
-        if (!begin_packet(c, now_ns, len, &block))
-            continue;
-        for (unsigned s = 0; s < f->n; s++)
-            fwrite(f->seg[s].addr, f->seg[s].len, 1, c->f);
-        end_packet(c, len, block, OUT);
-    }
+    if (!c->ring_ns)
+        save_to(c, c->tail, NULL);
+    bool failed = !pcapng_close(&c->file);
+    if (out)
+        *out = (struct netif_capture_stats){c->frames, failed ? 0 : c->lost, failed};
+    munmap(c->mem, c->size);
+    free(c);
 }

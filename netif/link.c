@@ -48,6 +48,15 @@ unsigned netif_rx(struct netif *nif, struct zbuf **frames, unsigned max)
     return n;
 }
 
+void netif_input(struct netif *nif, struct zest *z, uint64_t now_ns, struct zbuf **frames,
+                 unsigned n)
+{
+    if (nif->capture)
+        capture_input(nif->capture, z, now_ns, frames, n);
+    else
+        zest_input(z, now_ns, frames, n);
+}
+
 unsigned netif_tx_room(const struct netif *nif)
 {
     return nif->ops->tx_room(nif);

@@ -40,6 +40,10 @@ struct netif {
 /* capture.c */
 void capture_rx(struct netif_capture *c, struct zbuf *const *frames, unsigned n);
 void capture_tx(struct netif_capture *c, const struct zest_frame *frames, unsigned n);
+void capture_input(struct netif_capture *c, struct zest *z, uint64_t now_ns, struct zbuf **frames,
+                   unsigned n);
+/* A ring only: has something gone wrong since it was last asked? Says what, or NULL. */
+const char *capture_trouble(struct netif_capture *c, const struct zest *z, uint64_t now_ns);
 
 _Noreturn void link_bug(const char *cond, const char *file, int line);
 

@@ -38,6 +38,7 @@
 #define SPIN_NS         50000u     /* how long a turn lasts when spinning */
 #define CHECK_NS        100000000u /* how often spinning looks whether the link is still there */
 #define CSUM_CHECK_NS   250000000u
+#define SAY_NS          10000000000u
 #define NS_PER_SECOND_F 1e9
 
 struct netif_loop {
@@ -60,6 +61,7 @@ struct netif_loop {
     bool in_turn, stopped;
     bool gone, said_down, said_csum;
     uint64_t csum_check_ns;
+    uint64_t trouble_ns; /* when it was last said */
 };
 
 /* events: of epoll; 0 takes the descriptor out of the set. */
@@ -113,6 +115,20 @@ static void look_for_csum(struct netif_loop *nl, uint64_t now)
     zest_stats(nl->z, &st);
     if (st.drop_tcp_csum_partial > 0)
         say_csum(nl);
+}
+
+/* A capture that keeps the last seconds writes them out when something has gone wrong. */
+static void look_for_trouble(struct netif_loop *nl, uint64_t now)
+{
+    const char *why = capture_trouble(nl->nif->capture, nl->z, now);
+    if (!why)
+        return;
+    int rc = netif_capture_save(nl->nif, why);
+    if (nl->trouble_ns && now - nl->trouble_ns < SAY_NS)
+        return;
+    nl->trouble_ns = now;
+    fprintf(stderr, "zest: %s: %s: %s\n", nl->nif->caps.name, why,
+            rc == 0 ? "what led to it is in the capture" : "the capture cannot be written");
 }
 
 static void link_failed(struct netif_loop *nl, int err)
@@ -236,7 +252,7 @@ static bool do_round(struct netif_loop *nl, uint64_t now, bool *blocked)
         nl->rx_after_ns = now + rx_pause(in, n);
         if (nl->cfg.group)
             n = group_sort(nl->cfg.group, nl->cfg.member, nl->z, in, n);
-        zest_input(nl->z, now, in, n);
+        netif_input(nl->nif, nl->z, now, in, n);
         look_for_csum(nl, now);
     } else if (nl->readable || (nl->cfg.spin && now >= nl->check_ns)) {
         nl->check_ns = now + CHECK_NS;
@@ -256,6 +272,8 @@ static bool do_round(struct netif_loop *nl, uint64_t now, bool *blocked)
         return false;
     }
     busy |= send_frames(nl, now, blocked);
+    if (nl->nif->capture)
+        look_for_trouble(nl, now);
     return busy;
 }
 

@@ -160,19 +160,30 @@ NETIF_API void netif_group_get_stats(const struct netif_group *g, unsigned membe
  * -------------------------------------------------------------------------------------- */
 
 struct netif_capture_config {
-    const char *path;   /* of the pcapng file; what was there is overwritten */
-    uint64_t max_bytes; /* the file ends before it would get larger; 0 = no bound */
+    const char *path;    /* of the pcapng file; what was there is overwritten */
+    uint64_t max_bytes;  /* the file ends before it would get larger; 0 = no bound */
+    uint32_t ring_s;     /* keep the last so many seconds in memory, and write them only when asked
+                            to, or when the loop sees that something has gone wrong; 0 = write all */
+    uint64_t ring_bytes; /* memory for that; 0 = 64 MiB */
 };
 struct netif_capture_stats {
     uint64_t frames; /* in the file */
     uint64_t lost;   /* after it was full */
     bool failed;     /* not all could be written */
 };
-/* From now on every frame that netif_rx() returns or netif_tx() takes is written to a file. The
- * time that takes is the loop's: this is for finding out, not for every day. */
+/* From now on every frame that netif_rx() returns or netif_tx() takes is kept, and written to a
+ * file, with a comment where there is something to say: why it was dropped, why it is sent again.
+ * The time that takes is the loop's: this is for finding out, not for every day. */
 NETIF_API int netif_capture_start(struct netif *nif, const struct netif_capture_config *cfg,
                                   struct netif_error *err);
-/* netif_close() does it too. out may be NULL. */
+/* Writes what is kept and not yet written; the last frame's comment says why. 0, -EINVAL (there is
+ * no capture), -EIO. A signal handler may do it. */
+NETIF_API int netif_capture_save(struct netif *nif, const char *why);
+/* zest_input() for frames that netif_rx() has just returned. While a capture runs, they go in one
+ * by one, so that it learns what became of each. */
+NETIF_API void netif_input(struct netif *nif, struct zest *z, uint64_t now_ns, struct zbuf **frames,
+                           unsigned n);
+/* netif_close() does it too. A ring's frames that nobody saved are forgotten. out may be NULL. */
 NETIF_API void netif_capture_stop(struct netif *nif, struct netif_capture_stats *out);
 
 /* ---- the loop

@@ -75,7 +75,7 @@ static uint64_t turn(struct sockets_netif *n, struct zest *z)
     uint64_t now = netif_now();
 
     if (got)
-        zest_input(z, now, in, got);
+        netif_input(n->nif, z, now, in, got);
     unsigned room = netif_tx_room(n->nif) / (caps->gather ? caps->gather_max : 1u);
     unsigned sent = room ? zest_output(z, now, out, room < BURST ? room : BURST) : 0;
     if (sent)

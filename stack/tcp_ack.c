@@ -74,6 +74,7 @@ void tcp_rtx_timeout(struct zest *z, struct tcp_conn *c)
     c->recover = c->snd_max; /* RFC 6582 3.2, step 6 */
     c->rtx_high = c->snd_max;
     c->rtt_timing = false;
+    c->again_why = ZEST_WHY_RTO;
     c->snd_nxt = c->snd_una;
     c->sq_send = sendq_find(c, c->snd_nxt);
 }
@@ -101,6 +102,7 @@ static void enter_recovery(struct zest *z, struct tcp_conn *c)
     c->recover = c->snd_max;
     c->in_recovery = true;
     c->rtx_now = true;
+    c->rtx_why = ZEST_WHY_FAST;
     c->fast_retransmits++;
     z->stats.tcp_fast_retransmits++;
 }
@@ -130,6 +132,7 @@ static void ack_in_recovery(struct tcp_conn *c, uint32_t acked)
     }
     /* A partial ACK: the next hole begins at snd_una. */
     c->rtx_now = true;
+    c->rtx_why = ZEST_WHY_PARTIAL_ACK;
     c->cwnd = c->cwnd > acked ? c->cwnd - acked : 0;
     if (acked >= c->mss)
         c->cwnd += c->mss;

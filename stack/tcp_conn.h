@@ -141,6 +141,8 @@ struct tcp_conn {
     bool fin_queued;   /* our FIN follows the last byte of the send queue */
     uint8_t acks_owed; /* ACKs to be sent now; more than one after segments out of order */
     bool rtx_now;      /* the segment at snd_una is to be sent again */
+    uint8_t rtx_why;   /* enum zest_why: of rtx_now */
+    uint8_t again_why; /* ... of what lies between snd_nxt and snd_max */
     bool probing;      /* the retransmission timer is the persist timer */
     bool probe_now;
     bool nodelay, cork;

@@ -217,6 +217,7 @@ static void input_syn_sent(struct zest *z, struct tcp_conn *c, struct pkt *pk, s
     if (!ack) { /* simultaneous open: answer with SYN and ACK */
         tcp_set_state(z, c, ZEST_SYN_RECEIVED);
         c->snd_nxt = c->iss;
+        c->again_why = ZEST_WHY_PEER_SYN;
         c->rtx_ns = ZEST_NEVER;
         return;
     }
@@ -289,6 +290,7 @@ static bool step_sequence(struct zest *z, struct tcp_conn *c, struct pkt *pk, st
         if (!(seg->flags & TH_ACK)) {
             z->stats.tcp_rx_dup++;
             c->snd_nxt = c->iss;
+            c->again_why = ZEST_WHY_PEER_SYN;
             c->rtt_timing = false;
             c->rtx_high = c->snd_max;
             return false;
@@ -558,6 +560,7 @@ void tcp_icmp_error(struct zest *z, const struct icmp_error *e)
         tcp_set_mss(z, c);
         if (tcp_synchronized(c)) {
             c->snd_nxt = c->snd_una;
+            c->again_why = ZEST_WHY_MTU;
             c->sq_send = sendq_find(c, c->snd_nxt);
             c->rtx_now = false;
             c->rtx_high = c->snd_max;

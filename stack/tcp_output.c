@@ -263,6 +263,7 @@ static int send_syn(struct zest *z, struct tcp_conn *c, struct zest_frame *f)
     if (err < 0)
         return err;
     if (c->snd_max != c->iss) {
+        f->why = c->again_why;
         c->segs_retransmitted++;
         z->stats.tcp_retransmits++;
     } else {
@@ -297,6 +298,7 @@ static int send_data(struct zest *z, struct tcp_conn *c, uint32_t len, bool fin,
         return err;
     c->let_go = let_go;
     if (again) {
+        f->why = c->again_why;
         c->segs_retransmitted++;
         z->stats.tcp_retransmits++;
     } else if (!c->rtt_timing && !tcp_karn(c)) {
@@ -328,6 +330,7 @@ static int retransmit(struct zest *z, struct tcp_conn *c, struct zest_frame *f)
     int err = build(z, c, c->snd_una, &flags, &pl, f);
     if (err < 0)
         return err;
+    f->why = c->rtx_why;
     c->rtx_now = false;
     c->rtt_timing = false;
     c->rtx_high = c->snd_max;
@@ -355,11 +358,16 @@ static int send_probe(struct zest *z, struct tcp_conn *c, struct zest_frame *f)
         struct tcp_payload pl = payload_at(unsent ? c->sq_send : NULL, c->snd_nxt, unsent ? 1 : 0);
         uint8_t flags = unsent ? TH_ACK : TH_ACK | TH_FIN;
         err = build(z, c, c->snd_nxt, &flags, &pl, f);
-        if (err == 0) /* the peer may take it: its ACK must be acceptable, and no RTT is measured */
+        if (err ==
+            0) { /* the peer may take it: its ACK must be acceptable, and no RTT is measured */
             c->rtx_high = c->snd_max = seq_max(c->snd_max, c->snd_nxt + 1);
+            c->again_why = ZEST_WHY_PROBED;
+        }
     }
     if (err < 0)
         return err;
+    if (f->why == ZEST_WHY_NEW)
+        f->why = ZEST_WHY_PROBE;
     c->probe_now = false;
     z->stats.tcp_zero_window_probes++;
     return 0;
@@ -399,6 +407,7 @@ static int keepalive(struct zest *z, struct tcp_conn *c, struct zest_frame *f)
     int err = send_ack(z, c, c->snd_nxt - 1, f);
     if (err < 0)
         return err;
+    f->why = ZEST_WHY_KEEPALIVE;
     c->keep_sent++;
     c->keep_ns = z->now_ns + c->keep_intvl_s * NS_PER_S;
     z->stats.tcp_keepalive_probes++;

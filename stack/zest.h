@@ -107,6 +107,23 @@ ZEST_API void zest_fini(struct zest *z);
 
 #define ZEST_FRAME_SEGS 4
 
+/* Why a frame is sent, for captures and traces; the link need not look. X(name, what to say) */
+#define ZEST_WHYS(X)                                                                               \
+    X(NEW, "")                                                                                     \
+    X(RTO, "retransmission: time-out")                                                             \
+    X(FAST, "retransmission: third duplicate ACK")                                                 \
+    X(PARTIAL_ACK, "retransmission: partial ACK in recovery")                                      \
+    X(MTU, "retransmission: the path takes smaller packets only")                                  \
+    X(PEER_SYN, "retransmission: SYN, in answer to the peer's")                                    \
+    X(PROBED, "retransmission: of what a zero-window probe carried")                               \
+    X(PROBE, "zero-window probe")                                                                  \
+    X(KEEPALIVE, "keepalive probe")
+enum zest_why {
+#define ZEST_WHY_ENUM(name, what) ZEST_WHY_##name,
+    ZEST_WHYS(ZEST_WHY_ENUM)
+#undef ZEST_WHY_ENUM
+};
+
 /* A frame to be sent: n descriptors. Each holds one reference on the segment that it lies in; the
  * link gives it back with zbuf_tx_done(pool, seg[i].addr) when it has finished with it. */
 struct zest_frame {
@@ -118,6 +135,7 @@ struct zest_frame {
     bool csum;            /* the link is to fill in a checksum */
     uint16_t csum_start;  /* where the sum begins, from the frame's first byte */
     uint16_t csum_offset; /* where it goes, from csum_start */
+    uint8_t why;          /* enum zest_why */
 };
 
 /* n received Ethernet frames: zb->data, zb->len. Takes over the reference of each. */

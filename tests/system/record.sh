@@ -1,5 +1,5 @@
 #!/bin/bash
-# --record and zest replay, --pcap and tshark: a run over a bad cable plays again bit for bit; one
+# --record and zest replay (and what --pcap wrote of the same runs): a run over a bad cable plays again bit for bit; one
 # byte changed is found; what is left after an abort and in a storm of time-outs can be played, too.
 . "$(dirname "$0")/lib.sh"
 lab_enter "$@"
