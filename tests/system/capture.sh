@@ -102,7 +102,8 @@ check "the last frame says why" commented "$C" "saved here: SIGUSR1"
 before=$(frames_in)
 sleep 3
 check "1M come back" echo_random 1M
-"${PEER[@]}" socat -u OPEN:/dev/zero,readbytes=100000 TCP:$LAB_ZEST_IP:7 # its echo is never read
+# What it was sent and has not read makes the client's end a reset.
+"${PEER[@]}" bash -c "exec 3<>/dev/tcp/$LAB_ZEST_IP/7; echo hello >&3; sleep 0.5; kill -KILL \$\$"
 check "a connection is reset: that is written, too" until_said "connection ended in an error: what led to it is in the capture"
 check "it follows what was there" test "$(frames_in)" -gt "$before"
 check "and ends with the reset" commented "$C" "saved here: a connection ended in an error" 'tcp.flags.reset == 1'
@@ -113,6 +114,7 @@ check "zest echo starts, with a ring of a second and 1M" ring_echo 1 --pcap-ring
 check "16M come back" echo_random 16M
 kill -ABRT "$ECHO_PID"
 check "it ends by that" timeout 10 tail --pid "$ECHO_PID" -f /dev/null
+wait "$ECHO_PID" 2>/dev/null
 check "after an abort, what it had is there" clean "$C"
 check "which is no more than the ring holds" test "$(stat -c %s "$C")" -lt 1100000
 check "the last frame says why" commented "$C" "saved here: an assertion failed"
