@@ -1,4 +1,7 @@
-/* capturing.c - see capturing.h. */
+/* capturing.c - see capturing.h.
+ *
+ * SIGUSR1 comes to one loop; each host may have a loop and a thread of its own, so that loop only
+ * tells the others. */
 #include "capturing.h"
 
 #include "host.h"
@@ -8,69 +11,80 @@
 #include <inttypes.h>
 #include <signal.h>
 
-#define HOSTS_MAX 2
+#define HOSTS_MAX NETIF_QUEUES_MAX
 
-static const struct host *captured[HOSTS_MAX];
-static void (*before)(int); /* whose SIGABRT was */
+static struct captured {
+    struct host *host;
+    ev_async save; /* on its loop */
+} captured[HOSTS_MAX];
+static struct ev_loop *usr1_loop; /* NULL: nobody is captured */
 static ev_signal usr1;
+static void (*before)(int); /* whose SIGABRT was */
 
 static void on_abort(int signum)
 {
     for (unsigned i = 0; i < HOSTS_MAX; i++)
-        if (captured[i])
-            (void)netif_capture_save(captured[i]->nif, "an assertion failed");
+        if (captured[i].host)
+            (void)netif_capture_save(captured[i].host->nif, "an assertion failed");
     signal(signum, before);
     raise(signum);
+}
+
+static void on_save(struct ev_loop *loop, ev_async *w, int revents)
+{
+    struct netif *nif = ((struct captured *)w->data)->host->nif;
+    (void)loop, (void)revents;
+    say(netif_capture_save(nif, "SIGUSR1") == 0 ? "%s: the capture is written as it stands"
+                                                : "%s: the capture cannot be written",
+        netif_caps(nif)->name);
 }
 
 static void on_usr1(struct ev_loop *loop, ev_signal *w, int revents)
 {
     (void)loop, (void)w, (void)revents;
     for (unsigned i = 0; i < HOSTS_MAX; i++)
-        if (captured[i])
-            say(netif_capture_save(captured[i]->nif, "SIGUSR1") == 0
-                    ? "%s: the capture is written as it stands"
-                    : "%s: the capture cannot be written",
-                netif_caps(captured[i]->nif)->name);
+        if (captured[i].host)
+            ev_async_send(captured[i].host->loop, &captured[i].save);
 }
 
-/* The first one brings the signals. */
+/* The first one brings the signals. Watchers must not keep a loop going. */
 static void enter(struct host *h)
 {
-    unsigned free_slot = HOSTS_MAX, others = 0;
+    struct captured *c = captured;
 
-    for (unsigned i = 0; i < HOSTS_MAX; i++) {
-        if (captured[i])
-            others++;
-        else if (free_slot == HOSTS_MAX)
-            free_slot = i;
-    }
-    if (free_slot == HOSTS_MAX)
-        return;
-    captured[free_slot] = h;
-    if (others > 0)
+    while (c->host)
+        if (++c == captured + HOSTS_MAX)
+            return;
+    ev_async_init(&c->save, on_save);
+    c->save.data = c;
+    ev_async_start(h->loop, &c->save);
+    ev_unref(h->loop);
+    c->host = h;
+    if (usr1_loop)
         return;
     before = signal(SIGABRT, on_abort);
+    usr1_loop = h->loop;
     ev_signal_init(&usr1, on_usr1, SIGUSR1);
-    ev_signal_start(h->loop, &usr1);
-    ev_unref(h->loop); /* it must not keep the loop going */
+    ev_signal_start(usr1_loop, &usr1);
+    ev_unref(usr1_loop);
 }
 
-/* The last one takes them away. */
+/* The one whose loop has them takes them away: all loops have ended by then. */
 static void leave(struct host *h)
 {
-    unsigned others = 0;
-
     for (unsigned i = 0; i < HOSTS_MAX; i++) {
-        if (captured[i] == h)
-            captured[i] = NULL;
-        others += captured[i] != NULL;
+        if (captured[i].host != h)
+            continue;
+        ev_ref(h->loop);
+        ev_async_stop(h->loop, &captured[i].save);
+        captured[i].host = NULL;
+        if (usr1_loop == h->loop) {
+            ev_ref(usr1_loop);
+            ev_signal_stop(usr1_loop, &usr1);
+            usr1_loop = NULL;
+            signal(SIGABRT, before);
+        }
     }
-    if (others > 0 || !ev_is_active(&usr1))
-        return;
-    signal(SIGABRT, before);
-    ev_ref(h->loop);
-    ev_signal_stop(h->loop, &usr1);
 }
 
 int capture_open(struct host *h, unsigned number)

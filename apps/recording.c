@@ -15,7 +15,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define HOSTS_MAX    2
+#define HOSTS_MAX    NETIF_QUEUES_MAX
 #define STORM_LOOK_S 1.0
 #define STORM_RTOS   32u /* time-outs between two looks that make a storm */
 
