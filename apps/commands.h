@@ -3,6 +3,7 @@
 #ifndef APPS_COMMANDS_H
 #define APPS_COMMANDS_H
 
+int cmd_doctor(int argc, char **argv);
 int cmd_echo(int argc, char **argv);
 int cmd_perf(int argc, char **argv);
 int cmd_replay(int argc, char **argv);

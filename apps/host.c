@@ -1,6 +1,7 @@
 /* host.c - start-up and take-down of a pool, a link, a stack and a loop. See host.h. */
 #include "host.h"
 
+#include "doctor.h"
 #include "say.h"
 
 #include <errno.h>
@@ -77,6 +78,8 @@ static int open_link(struct host *h, const struct host_options *o)
     }
     if (rc < 0)
         say("%s", err.text[0] ? err.text : strerror(-rc));
+    if (rc < 0 && o->ifname)
+        doctor_start_failed(o->ifname, o->queue, o->pool_size);
     return rc;
 }
 

@@ -16,6 +16,7 @@ static const struct {
     {"perf", cmd_perf,
      "throughput and latency, between zest and Linux, zest and zest, or Linux "
      "and Linux"},
+    {"doctor", cmd_doctor, "what this host and its interfaces can do, what not, and what to do"},
     {"replay", cmd_replay, "plays what --record wrote, and says whether the same comes out"},
 };
 #define COMMANDS (sizeof commands / sizeof commands[0])

@@ -121,6 +121,8 @@ void opt_parse(const struct opt_command *cmd, int argc, char **argv, void *ctx)
                       argv[optind - 1]);
         cmd->take(ctx, key, o ? o->name : "?", optarg);
     }
+    while (cmd->operand && optind < argc)
+        cmd->operand(ctx, argv[optind++]);
     if (optind < argc)
         say_usage("'%s' makes no sense here", argv[optind]);
 }

@@ -37,10 +37,11 @@ struct opt_command {
     const char *epilogue;                 /* examples, for the end of --help; may be NULL */
     /* Takes one option; name is how it was declared, arg its value or NULL. */
     void (*take)(void *ctx, int key, const char *name, const char *arg);
+    /* Takes one argument that is no option; NULL: there are to be none. */
+    void (*operand)(void *ctx, const char *text);
 };
 
-/* Parses argv[1..]; -h and --help print help and exit(0). Arguments that are no options are
- * refused. */
+/* Parses argv[1..]; -h and --help print help and exit(0). */
 void opt_parse(const struct opt_command *cmd, int argc, char **argv, void *ctx);
 
 /* Values. `name` is the option's name, for the message. */
