@@ -178,8 +178,8 @@ static void queues(struct doctor_report *r, const struct netif_probe_if *i,
             "sudo ethtool -L %s %s %u", i->name, i->combined ? "combined" : "rx", w->queue + 1);
     else if (i->rx_queues > 1)
         doctor_mend(doctor_find(r, DOCTOR_WARNING, "queues",
-                                "%u receive queues, and one socket serves one of them: frames "
-                                "that arrive on another go to the kernel",
+                                "%u receive queues, and a start takes one: frames that come in on "
+                                "another are not received. Take all (--queues all), or have one",
                                 i->rx_queues),
                     "sudo ethtool -L %s %s 1", i->name, i->combined ? "combined" : "rx");
     else

@@ -79,7 +79,7 @@ static int open_link(struct host *h, const struct host_options *o)
     if (rc < 0)
         say("%s", err.text[0] ? err.text : strerror(-rc));
     if (rc < 0 && o->ifname)
-        doctor_start_failed(o->ifname, o->queue, o->pool_size);
+        doctor_start_failed(o->ifname, o->queue, zbuf_pool_size(h->pool));
     return rc;
 }
 
@@ -224,8 +224,10 @@ int host_open_queues(struct host *h, unsigned n, const struct host_options *o)
     if (rc < 0)
         return rc;
     rc = open_xdp(h[0].pool, o, n, links, &err);
-    if (rc < 0)
+    if (rc < 0) {
         say("%s", err.text[0] ? err.text : strerror(-rc));
+        doctor_start_failed(o->ifname, o->queue + n - 1, zbuf_pool_size(h[0].pool));
+    }
     for (unsigned i = 0; i < n && rc == 0; i++) {
         h[i].pool = h[0].pool;
         h[i].nif = links[i];

@@ -43,13 +43,15 @@ static int ask(int s, const char *ifname, void *cmd)
 
 static uint32_t count_features(int s, const char *ifname)
 {
-    struct {
+    union {
         struct ethtool_sset_info info;
-        uint32_t count;
+        uint32_t room[(sizeof(struct ethtool_sset_info) + sizeof(uint32_t)) / sizeof(uint32_t)];
     } sset = {.info = {.cmd = ETHTOOL_GSSET_INFO, .sset_mask = 1ull << ETH_SS_FEATURES}};
+    uint32_t n;
     if (ask(s, ifname, &sset) != 0 || sset.info.sset_mask == 0)
         return 0;
-    return sset.count <= FEATURES_MAX ? sset.count : FEATURES_MAX;
+    memcpy(&n, sset.info.data, sizeof n);
+    return n <= FEATURES_MAX ? n : FEATURES_MAX;
 }
 
 /* Bits in words of 32, as strings are numbered. fixed: none of those behind a name can be changed.

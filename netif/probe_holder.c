@@ -19,8 +19,9 @@ typedef bool match_fn(int proc_fd, const char *fd, const char *target, uint32_t 
 static bool is_socket(int proc_fd, const char *fd, const char *target, uint32_t id)
 {
     (void)proc_fd, (void)fd;
-    unsigned inode;
-    return sscanf(target, "socket:[%u]", &inode) == 1 && inode == id;
+    static const char start[] = "socket:[";
+    return strncmp(target, start, sizeof start - 1) == 0 &&
+           strtoul(target + sizeof start - 1, NULL, 10) == id;
 }
 
 static bool is_link(int proc_fd, const char *fd, const char *target, uint32_t id)
@@ -77,7 +78,7 @@ static int find(match_fn *match, uint32_t id, char name[NETIF_PROBE_NAME])
         if (fd < 0)
             continue;
         if (process_has(fd, match, id)) {
-            pid = atoi(e->d_name);
+            pid = (int)strtol(e->d_name, NULL, 10);
             char path[64];
             snprintf(path, sizeof path, "/proc/%d/comm", pid);
             probe_read("", path, name, NETIF_PROBE_NAME);

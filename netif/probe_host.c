@@ -37,8 +37,9 @@ static void probe_rights(struct netif_probe_host *h, const char *root)
     probe_read_field(root, status, "CapBnd", 16, &h->caps_bound);
     /* The first user namespace maps everything onto itself. */
     if (probe_read(root, "/proc/self/uid_map", map, sizeof map) > 0) {
-        unsigned long inside = 1, outside = 1, count = 0;
-        sscanf(map, "%lu %lu %lu", &inside, &outside, &count);
+        char *at = map;
+        unsigned long inside = strtoul(at, &at, 10), outside = strtoul(at, &at, 10),
+                      count = strtoul(at, &at, 10);
         h->user_namespace = inside != 0 || outside != 0 || count != UINT32_MAX;
     }
 }
@@ -46,12 +47,13 @@ static void probe_rights(struct netif_probe_host *h, const char *root)
 static void probe_kernel(struct netif_probe_host *h, const char *root)
 {
     struct utsname u;
-    unsigned a = 0, b = 0;
+    char *at = h->release;
     if (probe_read(root, "/proc/sys/kernel/osrelease", h->release, sizeof h->release) <= 0 &&
         uname(&u) == 0)
         snprintf(h->release, sizeof h->release, "%.64s", u.release);
-    if (sscanf(h->release, "%u.%u", &a, &b) == 2)
-        h->kernel = NETIF_KERNEL(a, b);
+    uint32_t major = (uint32_t)strtoul(at, &at, 10);
+    if (*at == '.')
+        h->kernel = NETIF_KERNEL(major, (uint32_t)strtoul(at + 1, NULL, 10));
     h->gather = h->kernel == 0                      ? NETIF_UNKNOWN
                 : h->kernel >= NETIF_KERNEL(6u, 6u) ? NETIF_YES
                                                     : NETIF_NO;
@@ -69,7 +71,7 @@ struct umem_reg {
 /* An older kernel refuses the flag. */
 static enum netif_answer try_tx_metadata(int fd)
 {
-    size_t size = 2 * XDP_CHUNK;
+    size_t size = 2 * (size_t)XDP_CHUNK;
     void *mem = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (mem == MAP_FAILED)
         return NETIF_UNKNOWN;

@@ -96,7 +96,7 @@ static int look_in(struct search *s, const char *dir_name, bool processes,
         snprintf(path, sizeof path, "%.200s%s", e->d_name, processes ? "/ns/net" : "");
         fd = is_it(s, dirfd(dir), path);
         if (fd >= 0 && processes)
-            peer->netns_pid = atoi(e->d_name);
+            peer->netns_pid = (int)strtol(e->d_name, NULL, 10);
         else if (fd >= 0)
             snprintf(peer->netns, sizeof peer->netns, "%.63s", e->d_name);
     }

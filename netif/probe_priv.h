@@ -33,13 +33,13 @@ void probe_virtio(struct netif_probe_if *out, const char *root);
 
 /* As libmnl's own, which do not compile with -Wconversion. */
 #define PROBE_EACH(a, nlh, header)                                                                 \
-    for (a = mnl_nlmsg_get_payload_offset(nlh, header);                                            \
-         mnl_attr_ok(a, (int)((const char *)mnl_nlmsg_get_payload_tail(nlh) - (const char *)a));   \
-         a = mnl_attr_next(a))
+    for ((a) = mnl_nlmsg_get_payload_offset(nlh, header); mnl_attr_ok(                             \
+             (a), (int)((const char *)mnl_nlmsg_get_payload_tail(nlh) - (const char *)(a)));       \
+         (a) = mnl_attr_next(a))
 #define PROBE_EACH_NESTED(a, nest)                                                                 \
-    for (a = mnl_attr_get_payload(nest);                                                           \
-         mnl_attr_ok(a, (int)((const char *)mnl_attr_next(nest) - (const char *)a));               \
-         a = mnl_attr_next(a))
+    for ((a) = mnl_attr_get_payload(nest);                                                         \
+         mnl_attr_ok((a), (int)((const char *)mnl_attr_next(nest) - (const char *)(a)));           \
+         (a) = mnl_attr_next(a))
 
 struct nlmsghdr;
 /* One request, and fn for each message of its answer. 0 or -errno. */
