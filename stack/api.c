@@ -162,6 +162,14 @@ ssize_t zest_write_copy(struct zest *z, zest_handle conn, const void *addr, size
     return (ssize_t)end(z, tcp_write_copy(z, conn, addr, len));
 }
 
+int zest_urgent(struct zest *z, zest_handle conn)
+{
+    if (!z->rec)
+        return tcp_urgent(z, conn);
+    begin_conn(z->rec, REC_URGENT, conn);
+    return (int)end(z, tcp_urgent(z, conn));
+}
+
 int zest_read(struct zest *z, zest_handle conn, struct zest_view *views, unsigned max)
 {
     struct record *r = z->rec;

@@ -41,7 +41,7 @@ struct record_head {
     uint8_t pad[1];
 };
 _Static_assert(sizeof(struct record_head) == 128, "the same on every machine");
-#define RECORD_RULES 1u
+#define RECORD_RULES 2u
 
 enum record_op {
     REC_INPUT = 1, /* calls */
@@ -60,6 +60,7 @@ enum record_op {
     REC_SET_USER,
     REC_SET_OPTION,
     REC_CHANGE_PORT,
+    REC_URGENT,
     REC_OPS,
     REC_EXCEPTION = 'x', /* notes */
     REC_SUM = 's',

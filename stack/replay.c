@@ -61,6 +61,7 @@ static const char *const names[REC_OPS] = {
     [REC_SET_USER] = "zest_set_user",
     [REC_SET_OPTION] = "zest_set_option",
     [REC_CHANGE_PORT] = "zest_change_port",
+    [REC_URGENT] = "zest_urgent",
 };
 
 /* ---- reading */
@@ -381,6 +382,8 @@ static int64_t play_conn(struct replay *p, enum record_op op)
         return tcp_set_user(p->z, h, NULL);
     case REC_CHANGE_PORT:
         return tcp_change_port(p->z, h, (uint16_t)value);
+    case REC_URGENT:
+        return tcp_urgent(p->z, h);
     default:
         return tcp_set_option(p->z, h, (enum zest_option)opt, value);
     }

@@ -98,6 +98,8 @@ int tcp_accept(struct zest *z, zest_handle listener, zest_handle *out, struct ze
         tcp_event(z, c, ZEST_EV_READABLE);
     if (c->fin_received)
         tcp_event(z, c, ZEST_EV_EOF);
+    if (c->urgent_end)
+        tcp_event(z, c, ZEST_EV_URGENT);
     if (l->acc_head)
         tcp_listener_event(z, l);
     return 0;
@@ -216,6 +218,27 @@ ssize_t tcp_write_copy(struct zest *z, zest_handle conn, const void *addr, size_
     }
     tcp_kick(z, c);
     return done || !len ? (ssize_t)done : -EAGAIN;
+}
+
+/* The ACK that is owed from here goes with the data, or, if no window lets that out, alone: it is
+ * the segment that tells of the urgent data. */
+int tcp_urgent(struct zest *z, zest_handle conn)
+{
+    struct tcp_conn *c = tcp_conn_of(z, conn);
+
+    if (!c)
+        return -EBADF;
+    int err = check_writable(c);
+    if (err < 0)
+        return err;
+    if (!c->sq_head || seq_geq(c->snd_max, c->snd_end))
+        return -EINVAL;
+    c->urgent = true;
+    c->snd_up = c->snd_end;
+    if (!c->acks_owed)
+        c->acks_owed = 1;
+    tcp_kick(z, c);
+    return 0;
 }
 
 int tcp_read(struct zest *z, zest_handle conn, struct zest_view *views, unsigned max)
@@ -466,6 +489,8 @@ int zest_conn_info(const struct zest *z, zest_handle conn, struct zest_conn_info
         .rtos = c->rtos,
         .fast_retransmits = c->fast_retransmits,
         .soft_error = c->soft_error,
+        .bytes_read = c->bytes_received - c->rcv_queued,
+        .urgent_end = c->urgent_end,
     };
     addr_of(&out->local, &c->local, c->local_port);
     addr_of(&out->remote, &c->remote, c->remote_port);

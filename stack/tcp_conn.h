@@ -97,6 +97,7 @@ struct tcp_seg {
     uint32_t seq, ack, wnd; /* wnd as on the wire, not scaled */
     uint32_t len;           /* payload; data lies at pk->p */
     uint16_t src_port, dst_port;
+    uint16_t urp; /* urgent pointer, counted from the first sequence number on the wire */
     uint8_t flags;
     struct tcp_opts opt;
 };
@@ -146,7 +147,8 @@ struct tcp_conn {
     bool probing;      /* the retransmission timer is the persist timer */
     bool probe_now;
     bool nodelay, cork;
-    bool want_write;             /* a write took less than all */
+    bool want_write; /* a write took less than all */
+    bool urgent;     /* snd_up holds: not all up to it was acknowledged when last looked at */
     bool start_keep, start_wait; /* these timers begin at the next output */
     bool ts_on, wscale_on;
     bool in_recovery;
@@ -160,6 +162,7 @@ struct tcp_conn {
 
     /* send */
     uint32_t iss, snd_una, snd_nxt, snd_max, snd_end;
+    uint32_t snd_up; /* the byte after the last urgent one */
     uint32_t let_go; /* up to there Nagle's rule has said yes, even if frames were cut shorter */
     uint32_t snd_wnd, snd_wl1, snd_wl2, max_snd_wnd;
     uint32_t mss;      /* payload of a full segment, options allowed for */
@@ -194,6 +197,7 @@ struct tcp_conn {
     uint32_t ts_recent, last_ack_sent;
     uint64_t ts_recent_ns;
     uint32_t ts_offset;
+    uint64_t urgent_end; /* RCV.UP, as a place in the stream like bytes_received: it never wraps */
 
     /* timers; ZEST_NEVER = off */
     uint64_t rtx_ns; /* retransmission or persist */
@@ -244,6 +248,7 @@ int tcp_connect(struct zest *z, const struct zest_addr *remote, const struct zes
                 zest_handle *out);
 ssize_t tcp_write(struct zest *z, zest_handle conn, const void *addr, size_t len);
 ssize_t tcp_write_copy(struct zest *z, zest_handle conn, const void *addr, size_t len);
+int tcp_urgent(struct zest *z, zest_handle conn);
 int tcp_read(struct zest *z, zest_handle conn, struct zest_view *views, unsigned max);
 int tcp_release(struct zest *z, zest_handle conn, const struct zest_view *views, unsigned n);
 int tcp_shutdown(struct zest *z, zest_handle conn);

@@ -49,6 +49,7 @@ static bool parse(struct zest *z, struct pkt *pk, struct tcp_seg *seg)
     seg->ack = be32_get(h + 8);
     seg->flags = h[13] & 0x3f;
     seg->wnd = be16_get(h + 14);
+    seg->urp = be16_get(h + 18);
     pk->p += hdr_len;
     pk->len -= hdr_len;
     seg->len = pk->len;
@@ -190,6 +191,9 @@ static void input_listen(struct zest *z, struct tcp_listener *l, struct pkt *pk,
     tcp_touch(z, c);
 }
 
+static void step_urg(struct zest *z, struct tcp_conn *c, const struct tcp_seg *seg,
+                     uint32_t seq_on_wire);
+
 /* 3.10.7.3 */
 static void input_syn_sent(struct zest *z, struct tcp_conn *c, struct pkt *pk, struct tcp_seg *seg)
 {
@@ -225,6 +229,8 @@ static void input_syn_sent(struct zest *z, struct tcp_conn *c, struct pkt *pk, s
     /* The window of a SYN is not scaled, and tcp_ack() has just taken it as if. */
     c->snd_wnd = c->max_snd_wnd = seg->wnd;
     established(z, c);
+    if (seg->flags & TH_URG)
+        step_urg(z, c, seg, seg->seq);
     owe_ack(c);
 }
 
@@ -416,6 +422,22 @@ static bool may_receive(const struct tcp_conn *c)
            !c->fin_received;
 }
 
+/* Sixth: the urgent pointer, to the byte after the last urgent one (3.8.5, MUST-62), which may be
+ * far ahead of what has arrived, and which is told of as soon as it is known. It never moves back.
+ */
+static void step_urg(struct zest *z, struct tcp_conn *c, const struct tcp_seg *seg,
+                     uint32_t seq_on_wire)
+{
+    int32_t ahead = (int32_t)(seq_on_wire + seg->urp - c->rcv_nxt);
+    int64_t end = (int64_t)c->bytes_received + ahead;
+
+    if (!may_receive(c) || end <= (int64_t)c->urgent_end)
+        return;
+    c->urgent_end = (uint64_t)end;
+    if (c->urgent_end > c->bytes_received - c->rcv_queued)
+        tcp_event(z, c, ZEST_EV_URGENT);
+}
+
 /* Seventh: the segment text. */
 static bool step_text(struct zest *z, struct tcp_conn *c, struct pkt *pk, struct tcp_seg *seg)
 {
@@ -444,6 +466,7 @@ static void step_fin(struct zest *z, struct tcp_conn *c, const struct tcp_seg *s
         return;
     c->fin_received = true;
     c->rcv_nxt++;
+    c->urgent_end = min_u64(c->urgent_end, c->bytes_received); /* there is nothing beyond */
     if (seq_lt(c->rcv_adv, c->rcv_nxt))
         c->rcv_adv = c->rcv_nxt;
     owe_ack(c);
@@ -484,7 +507,8 @@ static void input_general(struct zest *z, struct tcp_conn *c, struct pkt *pk, st
     keep_timestamp(z, c, seg, seq_on_wire);
     if (!step_ack(z, c, pk, seg))
         return;
-    /* Sixth: the urgent pointer is not used; urgent data is read in line with the rest. */
+    if (seg->flags & TH_URG)
+        step_urg(z, c, seg, seq_on_wire);
     if (!step_text(z, c, pk, seg) || c->generation != generation)
         return;
     step_fin(z, c, seg);

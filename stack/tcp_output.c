@@ -42,6 +42,11 @@ static uint32_t unsent_bytes(const struct tcp_conn *c)
     return seq_lt(c->snd_nxt, c->snd_end) ? c->snd_end - c->snd_nxt : 0;
 }
 
+static bool urgent_due(const struct tcp_conn *c)
+{
+    return c->urgent && seq_lt(c->snd_nxt, c->snd_up);
+}
+
 /* Bytes to send at snd_nxt now; *fin if the FIN goes with them. False: nothing is to be sent yet.
  * The rules against silly windows (RFC 9293 3.8.6.2.1) and Nagle's (3.7.4) are here, and only here.
  */
@@ -59,7 +64,9 @@ static bool data_due(const struct tcp_conn *c, uint32_t *len, bool *fin)
         return false;
     if (*len == unsent) { /* all that there is */
         if (seq_lt(c->snd_nxt, c->snd_max))
-            return true;               /* again: it was right to send it the first time */
+            return true; /* again: it was right to send it the first time */
+        if (urgent_due(c))
+            return true;
         if (c->cork && !c->want_write) /* with a full buffer, nothing could ever end the wait */
             return false;
         return c->nodelay || c->snd_nxt == c->snd_una || c->fin_queued ||
@@ -150,6 +157,21 @@ static void ack_sent(struct tcp_conn *c)
     c->last_ack_sent = c->rcv_nxt;
 }
 
+/* 3.8.5: every segment says where urgent data ends, until all before that has been sent. What the
+ * field can't reach is promised as far as it goes, and the pointer then moves on; but only beyond
+ * what has ever been sent: many receivers take the byte before the pointer out of the stream. */
+static void mark_urgent(struct tcp_conn *c, uint8_t *h, uint32_t seq)
+{
+    uint32_t ahead = c->snd_up - seq;
+
+    c->urgent = seq_lt(c->snd_una, c->snd_up);
+    if (!c->urgent || seq_geq(seq, c->snd_up) ||
+        (ahead > UINT16_MAX && seq_leq(seq + UINT16_MAX, c->snd_max)))
+        return;
+    h[13] |= TH_URG;
+    be16_put(h + 18, (uint16_t)min_u32(ahead, UINT16_MAX));
+}
+
 /* Writes the TCP header so that it ends at payload. Returns its first byte. */
 static uint8_t *tcp_header(struct zest *z, struct tcp_conn *c, uint8_t *payload, uint32_t seq,
                            uint8_t flags, uint32_t opt_len)
@@ -164,6 +186,8 @@ static uint8_t *tcp_header(struct zest *z, struct tcp_conn *c, uint8_t *payload,
     h[13] = flags;
     be16_put(h + 14, window_field(z, c, flags & TH_SYN));
     memset(h + 16, 0, 4); /* checksum, urgent pointer */
+    if (c->urgent && !(flags & TH_SYN))
+        mark_urgent(c, h, seq);
     uint32_t written = flags & TH_SYN ? tcp_opt_syn(z, c, h + TCP_HLEN)
                        : c->ts_on     ? tcp_opt_ts(z, c, h + TCP_HLEN)
                                       : 0;

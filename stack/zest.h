@@ -170,8 +170,10 @@ enum {
     ZEST_EV_ERROR = 1 << 5,     /* the connection ended; error says why */
     ZEST_EV_CLOSED =
         1 << 6, /* closed both ways, all acknowledged; zest_close() it when all is read */
-    ZEST_EV_SOFT_ERROR = 1 << 7 /* the network reports trouble, or nothing was acknowledged for
-                                   three time-outs: error says what. The connection goes on */
+    ZEST_EV_SOFT_ERROR = 1 << 7, /* the network reports trouble, or nothing was acknowledged for
+                                    three time-outs: error says what. The connection goes on */
+    ZEST_EV_URGENT = 1 << 8      /* urgent data is under way, or goes on further than was known:
+                                    zest_conn_info.urgent_end */
 };
 struct zest_event {
     zest_handle handle;
@@ -213,6 +215,13 @@ ZEST_API ssize_t zest_write(struct zest *z, zest_handle conn, const void *addr, 
 /* The same for bytes that lie anywhere: copies them into segments of the pool. Counted in
  * app_copied_bytes. */
 ZEST_API ssize_t zest_write_copy(struct zest *z, zest_handle conn, const void *addr, size_t len);
+
+/* Says that what has been written so far is urgent: the peer hears at once where it ends, ahead of
+ * the bytes and even while its window is closed; Nagle's algorithm and ZEST_OPT_CORK hold nothing
+ * of it back. Call it right after the write, or after each of several: urgent data may have any
+ * length (RFC 9293 3.8.5). It is read in line with the rest (RFC 6093). -EINVAL: nothing that was
+ * written is still unsent, so no byte could carry the news. New protocols should not use it. */
+ZEST_API int zest_urgent(struct zest *z, zest_handle conn);
 
 /* Received bytes, in place. The segment under a view stays alive until zest_release(). */
 struct zest_view {
@@ -286,6 +295,10 @@ struct zest_conn_info {
     uint64_t segs_sent, segs_received, segs_retransmitted, rtos, fast_retransmits;
     int soft_error; /* the trouble that ZEST_EV_SOFT_ERROR told of, until something is acknowledged
                      */
+    /* Places in the stream that arrives, counted from its first byte. Urgent data remains to be
+     * read while urgent_end > bytes_read; its last byte is the one before urgent_end. */
+    uint64_t bytes_read; /* what zest_read() has lent */
+    uint64_t urgent_end; /* where the peer's last urgent data ends; 0: there was none */
 };
 ZEST_API int zest_conn_info(const struct zest *z, zest_handle conn, struct zest_conn_info *out);
 

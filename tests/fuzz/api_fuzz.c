@@ -168,6 +168,9 @@ static void call(unsigned s, uint8_t what)
     case 11:
         result(s, i, zest_shutdown(z, h));
         break;
+    case 17:
+        result(s, i, zest_urgent(z, h));
+        break;
     case 12:
         r = take8(&t.in) & 1 ? zest_close(z, h) : zest_abort(z, h);
         if (r == 0)
@@ -212,7 +215,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         uint8_t op = take8(&t.in);
         unsigned s = op & 1;
         if (op < 170) {
-            call(s, op / 2 % 17);
+            call(s, op / 2 % 18);
         } else if (op < 180) {
             t.now_ns += take_time(&t.in);
         } else if (op < 190) { /* lost */

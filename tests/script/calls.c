@@ -157,7 +157,7 @@ static int64_t write_piece(struct run *r, struct script_fd *f, uint32_t n)
 }
 
 /* A blocking write returns when all is taken; what was taken so far is in f->taken. */
-static int64_t do_write(struct run *r, struct script_fd *f, int64_t want)
+static int64_t do_write(struct run *r, struct script_fd *f, int64_t want, bool urgent)
 {
     if (f->kind != FD_CONN)
         return -ENOTCONN;
@@ -170,6 +170,8 @@ static int64_t do_write(struct run *r, struct script_fd *f, int64_t want)
             f->taken = 0;
             return taken ? taken : n;
         }
+        if (urgent && zest_urgent(r->z, f->handle) != 0)
+            play_fail(r, "what was just written can't be marked as urgent");
         f->taken += n;
         f->written += (uint64_t)n;
     }
@@ -256,6 +258,8 @@ static int64_t ready(struct run *r, const struct script_fd *f)
         return POLLHUP | POLLOUT;
     if (i.rcv_queued || f->view.addr || f->eof)
         e |= POLLIN;
+    if (i.urgent_end > f->read && i.urgent_end <= i.bytes_received)
+        e |= POLLPRI; /* the last urgent byte is here, and not read yet */
     if (f->eof)
         e |= POLLRDHUP;
     if (f->error)
@@ -336,7 +340,7 @@ static int64_t dispatch(struct run *r, const struct script_call *c, struct scrip
     if (strcmp(n, "read") == 0 || strcmp(n, "recv") == 0 || strcmp(n, "recvfrom") == 0)
         return do_read(r, f, arg(c, 2));
     if (strcmp(n, "write") == 0 || strcmp(n, "send") == 0 || strcmp(n, "sendto") == 0)
-        return do_write(r, f, arg(c, 2));
+        return do_write(r, f, arg(c, 2), c->nargs > 3 && arg(c, 3) & MSG_OOB);
     if (strcmp(n, "shutdown") == 0)
         return do_shutdown(r, f, arg(c, 1));
     if (strcmp(n, "close") == 0)

@@ -101,6 +101,8 @@ static bool of_conn(struct expr *e, const char *name, int64_t *v)
         {"cwnd", i.cwnd},
         {"ssthresh", i.ssthresh},
         {"snd_wnd", i.snd_wnd},
+        {"bytes_read", (int64_t)i.bytes_read},
+        {"urgent_end", (int64_t)i.urgent_end},
         {"rcv_wnd", i.rcv_wnd},
         {"snd_queued", i.snd_queued},
         {"rcv_queued", i.rcv_queued},

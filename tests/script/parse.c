@@ -148,7 +148,7 @@ static const struct constant constants[] = {
     C(TCP_KEEPINTVL), C(TCP_KEEPCNT),  C(TCP_USER_TIMEOUT), C(F_GETFL),      C(F_SETFL),
     C(O_RDWR),        C(O_NONBLOCK),   C(SHUT_RD),          C(SHUT_WR),      C(SHUT_RDWR),
     C(POLLIN),        C(POLLOUT),      C(POLLERR),          C(POLLHUP),      C(POLLRDHUP),
-    C(MSG_DONTWAIT),  C(MSG_NOSIGNAL),
+    C(MSG_DONTWAIT),  C(MSG_NOSIGNAL), C(MSG_OOB),          C(POLLPRI),
 };
 static const struct constant errnos[] = {
     C(EPERM),        C(EBADF),      C(EAGAIN),      C(EWOULDBLOCK),  C(EFAULT),

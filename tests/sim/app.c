@@ -309,6 +309,25 @@ static void read_eof(struct side *s)
     s->eof = true;
 }
 
+/* What is known of the other side's urgent data: never more than it has marked, all of it once that
+ * has been read, and nothing that no event told of (told: events have just been taken). */
+static void check_urgent(struct side *s, bool told)
+{
+    struct side *o = other(s);
+    struct zest_conn_info i;
+    if (s->conn->hostile || zest_conn_info(stack_of(s), s->handle, &i) != 0 ||
+        i.state == ZEST_CLOSED)
+        return;
+    if (i.bytes_read != s->read)
+        die("conn %u side %d has read %llu bytes, and the stack says %llu", s->conn->index,
+            !s->client, (unsigned long long)s->read, (unsigned long long)i.bytes_read);
+    if (i.urgent_end > o->marked || (s->read >= o->marked && i.urgent_end != o->marked))
+        die("conn %u side %d: urgent data ends at %llu, and the mark is at %llu", s->conn->index,
+            !s->client, (unsigned long long)i.urgent_end, (unsigned long long)o->marked);
+    if (told && i.urgent_end > i.bytes_read && i.urgent_end > s->heard)
+        die("conn %u side %d: urgent data that no event told of", s->conn->index, !s->client);
+}
+
 static void do_read(struct side *s)
 {
     while (s->open && s->nlent < LENT && s->read_ns <= sim.now_ns) {
@@ -457,6 +476,12 @@ static void do_write(struct side *s)
             return;
         }
         s->written += (uint64_t)r;
+        if (sim.plan.urgent && rng_chance(&s->rng, 100000)) {
+            if (zest_urgent(stack_of(s), s->handle) != 0)
+                die("zest_urgent() refuses what has just been written");
+            s->marked = s->written;
+            count(F_urgent_sent);
+        }
         if (s->blocked)
             return;
         if (s->write_gap_ns && !sim.calm)
@@ -521,6 +546,7 @@ static void work(struct side *s)
     if (sim.plan.options && !sim.calm && rng_chance(&s->rng, 50000))
         random_option(s);
     do_read(s);
+    check_urgent(s, false);
     do_write(s);
     if (s->written == s->to_write && s->corked) {
         zest_set_option(stack_of(s), s->handle, ZEST_OPT_CORK, 0);
@@ -642,6 +668,17 @@ static void accept_all(unsigned n)
     }
 }
 
+static void hear_urgent(struct side *s)
+{
+    struct zest_conn_info i;
+    if (zest_conn_info(stack_of(s), s->handle, &i) != 0)
+        die("an event of a stale handle");
+    if (i.urgent_end <= s->heard && !s->conn->hostile)
+        die("conn %u side %d hears of urgent data twice", s->conn->index, !s->client);
+    s->heard = i.urgent_end;
+    count(F_urgent_told);
+}
+
 static void happened(struct side *s, const struct zest_event *e)
 {
     if (e->events & ZEST_EV_CONNECTED) {
@@ -654,6 +691,8 @@ static void happened(struct side *s, const struct zest_event *e)
     }
     if (e->events & ZEST_EV_WRITABLE)
         s->blocked = false;
+    if (e->events & ZEST_EV_URGENT)
+        hear_urgent(s);
     if (e->events & ZEST_EV_ERROR) {
         do_read(s);
         s->open = s->open || s->connecting;
@@ -683,7 +722,12 @@ void apps_run(unsigned n)
                 else
                     die("an event of a connection that nobody knows");
             }
-        } while (got == 8);
+        } while (got > 0);
+        for (unsigned i = 0; i < 2 * sim.nconns; i++) {
+            struct side *s = &sim.conn[i / 2].side[i % 2];
+            if (s->node == n && s->open)
+                check_urgent(s, true);
+        }
     }
     for (unsigned i = 0; i < sim.nconns; i++) {
         struct conn *c = &sim.conn[i];

@@ -43,11 +43,12 @@
     X(lost_ack)                                                                                    \
     X(lost_last)                                                                                   \
     X(lost_syn)                                                                                    \
-    X(lost_arp) X(lost_down) X(lost_queue) X(lost_mtu) X(lost_rx_ring) X(lost_rx_memory)           \
-        X(reordered) X(duplicated) X(old_duplicate) X(corrupted) X(icmp_needfrag) X(link_down)     \
-            X(stalled) X(clock_jumped) X(crashed) X(restarted) X(alloc_failed) X(read_pause)       \
-                X(app_abort) X(app_close) X(half_close) X(option_set) X(connect_retried)           \
-                    X(simultaneous_open) X(early_write) X(hostile_conn) X(hostile_server)          \
+    X(lost_arp)                                                                                    \
+    X(lost_down) X(lost_queue) X(lost_mtu) X(lost_rx_ring) X(lost_rx_memory) X(reordered)          \
+        X(duplicated) X(old_duplicate) X(corrupted) X(icmp_needfrag) X(link_down) X(stalled)       \
+            X(clock_jumped) X(crashed) X(restarted) X(alloc_failed) X(read_pause) X(app_abort)     \
+                X(app_close) X(half_close) X(option_set) X(connect_retried) X(simultaneous_open)   \
+                    X(early_write) X(urgent_sent) X(urgent_told) X(hostile_conn) X(hostile_server) \
                         X(ack_division) X(optimistic_ack) X(dup_acks) X(window_shrunk)             \
                             X(window_zero) X(sack_lie) X(old_segment) X(overlap) X(silly_data)     \
                                 X(odd_flags) X(odd_options) X(urgent) X(blind_rst) X(blind_syn)    \
@@ -89,7 +90,7 @@ struct plan {
     uint32_t starve_nth;                    /* and this one does; 0 = none */
     /* the applications */
     uint64_t bytes_max;
-    bool slow_readers, long_pauses, odd_sizes, mind_changes, options, simultaneous, pings;
+    bool slow_readers, long_pauses, odd_sizes, mind_changes, options, simultaneous, pings, urgent;
     /* peers that mean harm: SIM_FAULTS bits */
     uint64_t mischief;
     unsigned hostile_conns;
@@ -142,6 +143,8 @@ struct side {
     uint64_t end_after; /* bytes written or read: then END_CLOSE, END_ABORT */
     /* what happened */
     uint64_t written, read;
+    uint64_t marked; /* of what is written, up to there is urgent */
+    uint64_t heard;  /* where the other's urgent data ends, as the last event had it */
     struct zbuf *buf;
     uint8_t *buf_at;
     uint32_t buf_left;

@@ -81,6 +81,41 @@ static bool is_followed(unsigned peer, uint16_t peer_port)
     return peer < NODES && (peer != HOSTILE || peer_port / 100 == 400 || peer_port == PORT);
 }
 
+static void find_side(struct flow *f)
+{
+    if (f->side && f->side->conn->attempt == f->attempt)
+        return;
+    struct side *s = app_side(f->node, f->port, f->peer, f->peer_port);
+    if (s) {
+        f->side = s;
+        f->attempt = s->conn->attempt;
+        f->key = s->key;
+    }
+}
+
+/* The pointer is the application's mark, or as far towards it as the field goes; and it is in every
+ * segment with data before the mark, if it can be (see mark_urgent() in tcp_output.c). */
+static void check_urgent(struct flow *f, const struct wire *w)
+{
+    const char *name = sim.node[f->node].h.name;
+    uint64_t at = w->seq - f->iss - 1;
+
+    if (!(w->flags & WIRE_URG) && w->urg)
+        die("%s fills in an urgent pointer that does not count", name);
+    if (f->side)
+        find_side(f);
+    if (!f->side || f->side->conn->attempt != f->attempt)
+        return;
+    uint64_t ahead = f->side->marked > at ? f->side->marked - at : 0;
+    if (w->flags & WIRE_URG) {
+        if (ahead == 0 || w->urg != (ahead < UINT16_MAX ? ahead : UINT16_MAX))
+            die("%s at %llu points %u ahead, and the mark is %llu ahead", name,
+                (unsigned long long)at, w->urg, (unsigned long long)ahead);
+    } else if (w->payload_len && ahead && ahead <= UINT16_MAX) {
+        die("%s keeps urgent data quiet", name);
+    }
+}
+
 static void check_data(struct flow *f, const struct wire *w)
 {
     const char *name = sim.node[f->node].h.name;
@@ -88,14 +123,7 @@ static void check_data(struct flow *f, const struct wire *w)
 
     if (w->payload_len == 0)
         return;
-    if (!f->side || f->side->conn->attempt != f->attempt) {
-        struct side *s = app_side(f->node, f->port, f->peer, f->peer_port);
-        if (s) {
-            f->side = s;
-            f->attempt = s->conn->attempt;
-            f->key = s->key;
-        }
-    }
+    find_side(f);
     if (!f->side)
         die("%s sends data on a connection that nobody holds", name);
     if (!stream_is(f->key, at, w->payload, w->payload_len))
@@ -209,6 +237,8 @@ void track_sent(unsigned from, const struct wire *w)
     check_options(f, w);
     check_ack(f, w);
     check_data(f, w);
+    if (!(w->flags & WIRE_SYN))
+        check_urgent(f, w);
     if (w->flags & WIRE_FIN) {
         uint32_t at = w->seq + w->payload_len;
         if (f->fin && f->fin_seq != at)

@@ -29,7 +29,7 @@ struct pair {
     bool (*drop)(struct pair *p, int from, const uint8_t *frame, uint32_t len);
     void *ctx;
     unsigned frames[2];
-    unsigned events[2][8]; /* how often each bit was seen */
+    unsigned events[2][9]; /* how often each bit was seen */
     int last_error[2];
 };
 
@@ -96,7 +96,7 @@ static inline void pair_events(struct pair *p, int side)
 
     while ((n = zest_events(p->z[side], ev, 16)) > 0)
         for (unsigned i = 0; i < n; i++) {
-            for (int b = 0; b < 8; b++)
+            for (int b = 0; b < 9; b++)
                 p->events[side][b] += ev[i].events >> b & 1;
             if (ev[i].events & ZEST_EV_ERROR)
                 p->last_error[side] = ev[i].error;
