@@ -144,6 +144,7 @@ static COLD unsigned alloc_slow(struct zbuf_pool *pool, struct zbuf_budget *b, u
         pool->cls[cls].allocs += got;
         if (cls != want) {
             c->fall_ups += got;
+            b->fall_ups += got;
             c->fall_up_waste += (uint64_t)got * (class_size(cls) - class_size(want));
         }
         class_note_peak(&pool->cls[cls], cls);

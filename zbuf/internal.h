@@ -143,7 +143,7 @@ struct zbuf_budget {
     uint64_t cached;  /* of them in magazines, as of their last synchronisation */
     uint64_t at_hand; /* of them in magazines, counted when somebody asks (stat.c) */
     uint64_t max;     /* 0 = none */
-    uint64_t high_water, failures;
+    uint64_t high_water, failures, fall_ups;
     uint32_t held[ZBUF_CLASSES];  /* segments; without its children's */
     uint32_t min_segs;            /* guaranteed, of min_cls */
     uint32_t carved;              /* child: of them, carved out of the parent's */

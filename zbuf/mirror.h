@@ -11,7 +11,7 @@
 
 #define MIRROR_NAME    "zbuf-pool"
 #define MIRROR_MAGIC   0x6c6f6f7066756262ull
-#define MIRROR_VERSION 2u
+#define MIRROR_VERSION 3u
 
 struct mirror {
     uint64_t magic;

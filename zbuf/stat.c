@@ -41,6 +41,7 @@ void stat_budget(const struct zbuf_budget *b, struct zbuf_budget_stat *out, uint
                                      .max = b->max,
                                      .high_water = b->high_water,
                                      .failures = b->failures,
+                                     .fall_ups = b->fall_ups,
                                      .parent = b->parent ? b->parent->id : b->id,
                                      .waiting = b->waiting,
                                      .min_seg = class_size(b->min_cls)};

@@ -322,6 +322,7 @@ struct zbuf_budget_stat {
     uint16_t parent;  /* id; its own if it has none */
     uint16_t waiting; /* 1: asked to be woken */
     uint32_t min_seg;
+    uint64_t fall_ups; /* requests that took a segment larger than the best-fitting */
 };
 struct zbuf_pool_stat {
     size_t size, used; /* bytes; used counts whole segments */

@@ -215,6 +215,9 @@ static void falls_upward_when_the_class_cannot_grow(void)
     struct zbuf_pool_stat st;
     zbuf_pool_stat(pool, &st);
     CU_ASSERT_EQUAL(st.cls[0].fall_ups, 1);
+    struct zbuf_budget_stat b;
+    CU_ASSERT_EQUAL(zbuf_budget_stats(pool, &b, 1), 1);
+    CU_ASSERT_EQUAL(b.fall_ups, 1);
     zbuf_free(up);
     zbuf_free(big);
     zbuf_free_bulk(small, 2048);
