@@ -7,5 +7,6 @@ int cmd_doctor(int argc, char **argv);
 int cmd_echo(int argc, char **argv);
 int cmd_perf(int argc, char **argv);
 int cmd_replay(int argc, char **argv);
+int cmd_stat(int argc, char **argv);
 
 #endif

@@ -18,6 +18,7 @@ static const struct {
      "and Linux"},
     {"doctor", cmd_doctor, "what this host and its interfaces can do, what not, and what to do"},
     {"replay", cmd_replay, "plays what --record wrote, and says whether the same comes out"},
+    {"stat", cmd_stat, "what the memory of a running process is used for, and by whom"},
 };
 #define COMMANDS (sizeof commands / sizeof commands[0])
 

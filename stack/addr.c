@@ -82,3 +82,17 @@ char *zest_addr_text(const struct zest_addr *addr, char buf[ZEST_ADDR_TEXT])
         snprintf(buf, ZEST_ADDR_TEXT, is_v4 ? "%s:%u" : "[%s]:%u", ip, addr->port);
     return buf;
 }
+
+uint64_t addr_holder(const struct ipaddr *ip, uint16_t port)
+{
+    return (uint64_t)be32_get(&ip->w[3]) << 16 | port;
+}
+
+bool zest_holder_addr(struct zest_addr *out, uint64_t who)
+{
+    struct ipaddr ip = ipaddr_from_v4(__builtin_bswap32((uint32_t)(who >> 16)));
+
+    *out = (struct zest_addr){.port = (uint16_t)who};
+    memcpy(out->ip, ip.b, sizeof out->ip);
+    return who != 0;
+}

@@ -73,6 +73,8 @@ static inline bool ipaddr_equal(const struct ipaddr *a, const struct ipaddr *b)
 {
     return a->q[0] == b->q[0] && a->q[1] == b->q[1];
 }
+/* What zbuf_set_holder() is told of a connection: its peer's last 32 bits of address, and port. */
+uint64_t addr_holder(const struct ipaddr *ip, uint16_t port);
 static inline struct ipaddr ipaddr_from_v4(uint32_t v4_be)
 {
     struct ipaddr a = {.q = {0, 0}};

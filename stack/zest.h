@@ -387,6 +387,8 @@ ZEST_API int zest_addr_parse(struct zest_addr *out, const char *text, uint16_t p
 /* Writes "10.0.0.1:80" (or without ":80" if port is 0) into buf; returns buf. */
 ZEST_API char *zest_addr_text(const struct zest_addr *addr, char buf[ZEST_ADDR_TEXT]);
 ZEST_API const char *zest_tcp_state_name(enum zest_tcp_state state);
+/* The peer of the connection that a segment's zbuf_holder.who is; false if it is none. */
+ZEST_API bool zest_holder_addr(struct zest_addr *out, uint64_t who);
 
 #ifdef __cplusplus
 }

@@ -218,7 +218,7 @@ static inline uint32_t zbuf_room(const struct zbuf *zb)
 }
 
 /* Notes who holds the segment, for zbuf_holders(): 48 bits that the holder makes something of (a
- * stack's connection: see ZEST_HOLDER_ADDR). It is forgotten when the segment is freed. */
+ * stack's connection: see zest_holder_addr()). It is forgotten when the segment is freed. */
 static inline void zbuf_set_holder(struct zbuf *zb, uint64_t who)
 {
     if (!(zb->flags & ZBUF_FLAG_BORROWED))
