@@ -29,7 +29,7 @@ unsigned crew_size(const struct host_options *o)
 
 int crew_open(struct crew *c, const struct host_options *o, unsigned n)
 {
-    *c = (struct crew){.n = n, .loop = ev_default_loop(0)};
+    *c = (struct crew){.n = n, .busy = n, .loop = ev_default_loop(0)};
     c->h = calloc(n, sizeof *c->h);
     c->m = calloc(n, sizeof *c->m);
     if (!c->h || !c->m) {
@@ -86,6 +86,12 @@ void crew_stop(struct crew *c)
 {
     for (unsigned i = 0; i < c->n; i++)
         ev_async_send(c->h[i].loop, &c->m[i].stop);
+}
+
+void crew_done(struct crew *c)
+{
+    if (__atomic_sub_fetch(&c->busy, 1, __ATOMIC_ACQ_REL) == 0)
+        crew_stop(c);
 }
 
 /* The main thread's loop ends by a signal, or because all others have. */

@@ -31,6 +31,7 @@ struct crew {
     struct ev_loop *loop; /* of the thread that waits for them */
     ev_async ended;
     unsigned running;
+    unsigned busy; /* members that have not said crew_done() */
     /* Runs in host i's thread after its loop, to take leave of its connections. */
     void (*end)(void *ctx, unsigned i);
     void *ctx;
@@ -43,6 +44,9 @@ int crew_open(struct crew *c, const struct host_options *o, unsigned n);
 bool crew_run(struct crew *c, void (*end)(void *ctx, unsigned i), void *ctx);
 /* From any thread: all loops end. */
 void crew_stop(struct crew *c);
+/* From a member's thread: it has done its part. The last one to say so stops all; until then each
+ * goes on, for the sake of frames that came in on its queue and are another's. */
+void crew_done(struct crew *c);
 int crew_close(struct crew *c);
 
 /* What came in on the wrong queue, over all. */

@@ -53,3 +53,17 @@ uint64_t hist_quantile_ns(const struct hist *h, double q)
     }
     return h->max_ns;
 }
+
+void hist_merge(struct hist *h, const struct hist *other)
+{
+    if (other->count == 0)
+        return;
+    if (h->count == 0 || other->min_ns < h->min_ns)
+        h->min_ns = other->min_ns;
+    if (other->max_ns > h->max_ns)
+        h->max_ns = other->max_ns;
+    h->count += other->count;
+    h->sum_ns += other->sum_ns;
+    for (unsigned i = 0; i < HIST_BUCKETS; i++)
+        h->bucket[i] += other->bucket[i];
+}

@@ -15,6 +15,7 @@ struct hist {
 };
 
 void hist_add(struct hist *h, uint64_t ns);
+void hist_merge(struct hist *h, const struct hist *other);
 /* The duration that the fraction q (0 to 1) of all samples did not exceed; 0 without samples. */
 uint64_t hist_quantile_ns(const struct hist *h, double q);
 

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
 enum { O_BIDIR = OPT_LONG, O_RR, O_KERNEL, O_MEM, O_VERIFY, O_FRAMES, O_NO_COPY };
 
@@ -21,7 +22,7 @@ static const struct opt perf_opts[] = {
     {'p', "port", "N", "TCP port (default: 5201)"},
     {'t', "time", "SECONDS", "how long (default: 10)"},
     {'n', "bytes", "SIZE", "how much, instead of how long (with --rr: round trips)"},
-    {'P', "parallel", "N", "connections at a time (default: 1)"},
+    {'P', "parallel", "N", "connections at a time (default: 1, or one for each queue)"},
     {'R', "reverse", NULL, "the server sends"},
     {O_BIDIR, "bidir", NULL, "both send, on the same connections"},
     {O_RR, "rr", NULL, "request and response in turn: round-trip times"},
@@ -161,6 +162,8 @@ static void check(struct perf_options *o)
         o->length = 64;
     if (o->client)
         resolve(o);
+    if (getrandom(&o->session, sizeof o->session, 0) < 0)
+        say_usage("no random bytes from the kernel: %s", strerror(errno));
 }
 
 /* ---- running */
@@ -221,17 +224,22 @@ static int run_client(struct perf_end *e)
     return finish_client(e, interrupted);
 }
 
-static int run_mem(const struct perf_options *o, struct ev_loop *loop)
+static int run_mem(struct perf_options *o, struct ev_loop *loop)
 {
     struct host h[2];
+    struct perf_sessions sessions = {.lock = PTHREAD_MUTEX_INITIALIZER};
     if (host_open_pair(h, &o->host, loop) < 0)
         return EXIT_FAILED;
-    struct perf_end server = {.opt = o, .transport = &perf_over_zest, .loop = loop, .host = &h[0]};
-    struct perf_end client = {.opt = o, .transport = &perf_over_zest, .loop = loop, .host = &h[1]};
+    struct perf_end server = {.opt = o, .transport = &perf_over_zest, .loop = loop, .ends = 1};
+    struct perf_end client = server;
+    server.host = &h[0];
+    server.sessions = &sessions;
+    client.host = &h[1];
     int rc = perf_end_serve(&server);
     int code = rc < 0 ? failed(&server, "the server", rc) : run_client(&client);
     perf_end_close(&client);
     perf_end_close(&server);
+    perf_sessions_free(&sessions);
     free(client.hist);
     int leak = host_close_pair(h);
     return code == EXIT_OK ? leak : code;
@@ -240,6 +248,7 @@ static int run_mem(const struct perf_options *o, struct ev_loop *loop)
 static int run_one(const struct perf_options *o, struct ev_loop *loop)
 {
     struct host h;
+    struct perf_sessions sessions = {.lock = PTHREAD_MUTEX_INITIALIZER};
     if (!o->kernel && host_open(&h, &o->host, loop) < 0)
         return EXIT_FAILED;
     struct perf_end e = {
@@ -247,21 +256,99 @@ static int run_one(const struct perf_options *o, struct ev_loop *loop)
         .transport = o->kernel ? &perf_over_kernel : &perf_over_zest,
         .loop = loop,
         .host = o->kernel ? NULL : &h,
+        .ends = 1,
+        .sessions = &sessions,
     };
     int code = o->server ? run_server(&e) : run_client(&e);
     perf_end_close(&e);
+    perf_sessions_free(&sessions);
     free(e.hist);
     int leak = o->kernel ? EXIT_OK : host_close(&h);
     return code == EXIT_OK ? leak : code;
 }
 
+/* ---- several queues: an end for each, in its own thread */
+
+static void end_one(void *ctx, unsigned i)
+{
+    perf_end_close((struct perf_end *)ctx + i);
+}
+
+static int start_ends(struct perf_end *e, unsigned n)
+{
+    int rc = 0;
+    for (unsigned i = 0; i < n && rc == 0; i++)
+        rc = e->opt->server ? perf_end_serve(&e[i]) : perf_end_run_client(&e[i]);
+    if (rc < 0)
+        failed(e, e->opt->peer ? e->opt->peer : "cannot listen", rc);
+    return rc;
+}
+
+static int run_ends(struct crew *c, struct perf_end *e)
+{
+    const struct perf_options *o = e->opt;
+    if (start_ends(e, c->n) < 0) {
+        for (unsigned i = 0; i < c->n; i++)
+            perf_end_close(&e[i]);
+        return EXIT_FAILED;
+    }
+    if (o->server || !o->json)
+        host_describe(&c->h[0]);
+    if (o->server)
+        say("ready on port %u", o->port);
+    bool interrupted = crew_run(c, end_one, e);
+    if (o->server) {
+        perf_report_queues(e, c->n);
+        return EXIT_OK;
+    }
+    perf_report_queues(e, c->n);
+    for (unsigned i = 1; i < c->n; i++)
+        perf_end_merge(&e[0], &e[i]);
+    return finish_client(&e[0], interrupted);
+}
+
+static int run_queues(const struct perf_options *o, unsigned n)
+{
+    struct crew c;
+    struct perf_sessions sessions = {.lock = PTHREAD_MUTEX_INITIALIZER};
+    struct perf_end *e = calloc(n, sizeof *e);
+    if (!e || crew_open(&c, &o->host, n) < 0) {
+        free(e);
+        return EXIT_FAILED;
+    }
+    for (unsigned i = 0; i < n; i++)
+        e[i] = (struct perf_end){
+            .opt = o,
+            .transport = &perf_over_zest,
+            .loop = c.h[i].loop,
+            .host = &c.h[i],
+            .crew = &c,
+            .index = i,
+            .ends = n,
+            .sessions = &sessions,
+        };
+    int code = run_ends(&c, e);
+    perf_sessions_free(&sessions);
+    for (unsigned i = 0; i < n; i++)
+        free(e[i].hist);
+    free(e);
+    int leak = crew_close(&c);
+    return code == EXIT_OK ? leak : code;
+}
+
 int cmd_perf(int argc, char **argv)
 {
-    struct perf_options o = {
-        .port = 5201, .streams = 1, .mode = PERF_SEND, .interval_ns = 1000000000};
+    struct perf_options o = {.port = 5201, .mode = PERF_SEND, .interval_ns = 1000000000};
     host_options_init(&o.host);
     opt_parse(&perf_command, argc, argv, &o);
     check(&o);
+    unsigned n = o.kernel || o.mem ? 1 : crew_size(&o.host);
+    if (o.streams == 0)
+        o.streams = (uint16_t)n;
+    if (o.client && n > o.streams)
+        say_usage("--queues %u: that many connections are needed, or more (-P)", n);
+    if (n > 1)
+        return run_queues(&o, n);
     struct ev_loop *loop = ev_default_loop(0);
     if (o.mem) {
         zest_addr_parse(&o.peer_addr, "10.0.0.1", o.port);

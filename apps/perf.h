@@ -10,9 +10,11 @@
 #define APPS_PERF_H
 
 #include <ev.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "crew.h"
 #include "hist.h"
 #include "host.h"
 #include "perf_stream.h"
@@ -27,8 +29,9 @@ struct perf_options {
     enum perf_mode mode;
     uint64_t duration_ns, amount;
     uint32_t length;
-    uint16_t streams;
+    uint16_t streams; /* 0 = one for each queue */
     uint64_t interval_ns;
+    uint64_t session; /* client: the test's number */
 };
 
 struct perf_end;
@@ -61,6 +64,12 @@ struct perf_session {
     struct perf_session *next;
 };
 
+/* A client's streams come in on any queue, so the ends of a server share this. */
+struct perf_sessions {
+    pthread_mutex_t lock;
+    struct perf_session *first;
+};
+
 struct perf_end {
     const struct perf_options *opt;
     const struct perf_transport *transport;
@@ -70,12 +79,16 @@ struct perf_end {
     bool server;
     bool stop_loop; /* when it is over */
 
+    /* Of several ends, one for each queue, this is number `index`. */
+    struct crew *crew; /* NULL: the only one */
+    unsigned index, ends;
+
     struct perf_conn *conns;
-    struct perf_session *sessions;
+    struct perf_sessions *sessions; /* server */
 
     /* client */
     struct perf_plan plan;
-    unsigned started, ended;
+    unsigned started, ended; /* streams of this end */
     uint64_t start_ns, end_ns;
     struct hist *hist;
     struct perf_result total; /* what this end counted */
@@ -83,7 +96,7 @@ struct perf_end {
     uint64_t rr_count;
     uint64_t rx_ns; /* the longest */
     int error;      /* first -errno that ended a stream */
-    double cpu_s;   /* used by this process from start to end */
+    double cpu_s;   /* used by this thread from start to end */
 
     ev_timer tick, report;
     bool ticking;
@@ -97,6 +110,10 @@ int perf_end_serve(struct perf_end *e);
 int perf_end_run_client(struct perf_end *e);
 /* A client's test is over, or has failed; or the process is to end. */
 void perf_end_close(struct perf_end *e);
+/* What another queue's end did, added to e's. */
+void perf_end_merge(struct perf_end *e, const struct perf_end *other);
+/* What clients left behind. */
+void perf_sessions_free(struct perf_sessions *s);
 
 /* ---- perf_end.c: for the transports */
 
@@ -109,7 +126,10 @@ void perf_end_remove(struct perf_conn *c, int rc);
 /* ---- perf_report.c */
 
 void perf_report_interval(struct perf_end *e, uint64_t now_ns);
+/* Of a client's ends the first holds the sums, the others what they did themselves. */
 void perf_report_client(const struct perf_end *e);
+/* What each queue did, before it is summed up. */
+void perf_report_queues(const struct perf_end *e, unsigned n);
 void perf_report_session(const struct perf_end *e, const struct perf_session *s);
 const char *perf_error_text(const struct perf_end *e, int err);
 

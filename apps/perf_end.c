@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/resource.h>
 
 #define TICK_S   0.01           /* how exactly a test by time ends */
@@ -17,52 +16,50 @@
 static double cpu_seconds(void)
 {
     struct rusage u;
-    getrusage(RUSAGE_SELF, &u);
+    getrusage(RUSAGE_THREAD, &u);
     return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
            (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
 }
 
 static void stop_loop(struct perf_end *e)
 {
+    bool again = e->stop_loop;
     e->stop_loop = true;
-    ev_break(e->loop, EVBREAK_ALL);
+    if (!e->crew)
+        ev_break(e->loop, EVBREAK_ALL);
+    else if (e->server)
+        crew_stop(e->crew);
+    else if (!again)
+        crew_done(e->crew);
 }
 
 /* ---- sessions (server) */
 
 static void session_join(struct perf_end *e, struct perf_conn *c)
 {
-    struct perf_session *s = e->sessions;
+    pthread_mutex_lock(&e->sessions->lock);
+    struct perf_session *s = e->sessions->first;
     while (s && s->id != c->s.plan.session)
         s = s->next;
-    if (!s) {
-        s = calloc(1, sizeof *s);
-        if (!s)
-            return; /* served all the same, only not reported */
+    if (!s && (s = calloc(1, sizeof *s)) != NULL) {
         s->id = c->s.plan.session;
         s->plan = c->s.plan;
-        s->next = e->sessions;
-        e->sessions = s;
+        s->next = e->sessions->first;
+        e->sessions->first = s;
     }
-    s->open++;
+    if (s) /* else served all the same, only not reported */
+        s->open++;
     c->session = s;
-}
-
-static void session_remove(struct perf_end *e, struct perf_session *s)
-{
-    struct perf_session **at = &e->sessions;
-    while (*at != s)
-        at = &(*at)->next;
-    *at = s->next;
-    free(s);
+    pthread_mutex_unlock(&e->sessions->lock);
 }
 
 static void session_leave(struct perf_end *e, struct perf_conn *c, int rc)
 {
-    struct perf_session *s = c->session;
+    struct perf_session *s = c->session, **at = &e->sessions->first;
     if (!s)
         return;
     uint64_t took_ns = c->s.rx_last_ns - c->s.start_ns;
+    pthread_mutex_lock(&e->sessions->lock);
     s->open--;
     s->ended++;
     s->broken += rc < 0;
@@ -71,12 +68,28 @@ static void session_leave(struct perf_end *e, struct perf_conn *c, int rc)
     s->bad_bytes += c->s.bad_bytes;
     s->longest_ns = took_ns > s->longest_ns ? took_ns : s->longest_ns;
     /* A client that went away leaves streams that will never be opened. */
-    if (s->open || (s->ended < s->plan.streams && rc == 0))
+    bool over = !s->open && (s->ended >= s->plan.streams || rc != 0);
+    if (over) {
+        while (*at != s)
+            at = &(*at)->next;
+        *at = s->next;
+    }
+    pthread_mutex_unlock(&e->sessions->lock);
+    if (!over)
         return;
     perf_report_session(e, s);
-    session_remove(e, s);
+    free(s);
     if (e->opt->one_off)
         stop_loop(e);
+}
+
+void perf_sessions_free(struct perf_sessions *s)
+{
+    for (struct perf_session *next; s->first; s->first = next) {
+        next = s->first->next;
+        free(s->first);
+    }
+    pthread_mutex_destroy(&s->lock);
 }
 
 /* ---- the client's sums */
@@ -107,6 +120,8 @@ static void client_sum(struct perf_end *e, struct perf_conn *c)
 
 static void client_finish(struct perf_end *e)
 {
+    if (e->end_ns)
+        return;
     e->end_ns = netif_now();
     e->cpu_s = cpu_seconds() - e->cpu_s;
     stop_loop(e);
@@ -118,7 +133,7 @@ static void client_stream_over(struct perf_end *e, struct perf_conn *c, int rc)
     if (rc < 0 && e->error == 0)
         e->error = rc;
     e->ended++;
-    if (e->ended == e->plan.streams || rc < 0)
+    if (e->ended == e->started || rc < 0)
         client_finish(e);
 }
 
@@ -222,7 +237,7 @@ int perf_end_serve(struct perf_end *e)
     return rc;
 }
 
-static int make_plan(struct perf_end *e)
+static void make_plan(struct perf_end *e)
 {
     const struct perf_options *o = e->opt;
     e->plan = (struct perf_plan){
@@ -231,31 +246,27 @@ static int make_plan(struct perf_end *e)
         .duration_ns = o->duration_ns,
         .length = o->length,
         .frames = o->frames,
+        .session = o->session,
         .streams = o->streams,
     };
-    if (getrandom(&e->plan.session, sizeof e->plan.session, 0) < 0)
-        return -errno;
-    return 0;
 }
 
 int perf_end_run_client(struct perf_end *e)
 {
-    int rc = make_plan(e);
+    make_plan(e);
     e->hist = calloc(1, sizeof *e->hist);
-    if (rc == 0 && !e->hist)
-        rc = -ENOMEM;
-    if (rc < 0)
-        return rc;
+    if (!e->hist)
+        return -ENOMEM;
     e->start_ns = netif_now();
-    e->cpu_s = cpu_seconds();
+    e->cpu_s = e->crew ? 0 : cpu_seconds(); /* its thread begins with nothing */
     unsigned n = e->plan.streams;
-    for (unsigned i = 0; i < n; i++) {
+    for (unsigned i = e->index; i < n; i += e->ends) {
         e->plan.stream = (uint16_t)i;
         /* The first ones take what is left over. */
         e->plan.amount = e->opt->amount / n + (i < e->opt->amount % n);
         if (e->opt->amount && e->plan.amount == 0)
             e->plan.amount = 1;
-        rc = e->transport->connect(e);
+        int rc = e->transport->connect(e);
         if (rc < 0)
             return rc;
         e->started++;
@@ -275,6 +286,27 @@ void perf_end_close(struct perf_end *e)
     ev_timer_stop(e->loop, &e->tick);
     ev_timer_stop(e->loop, &e->report);
     e->transport->close(e);
-    while (e->sessions)
-        session_remove(e, e->sessions);
+}
+
+static void add_result(struct perf_result *to, const struct perf_result *from)
+{
+    to->rx_bytes += from->rx_bytes;
+    to->tx_bytes += from->tx_bytes;
+    to->bad_bytes += from->bad_bytes;
+    to->retransmits += from->retransmits;
+    to->copied_bytes += from->copied_bytes;
+    to->rx_ns = from->rx_ns > to->rx_ns ? from->rx_ns : to->rx_ns;
+    to->zest |= from->zest;
+}
+
+void perf_end_merge(struct perf_end *e, const struct perf_end *other)
+{
+    add_result(&e->total, &other->total);
+    add_result(&e->peer, &other->peer);
+    hist_merge(e->hist, other->hist);
+    e->rr_count += other->rr_count;
+    e->rx_ns = other->rx_ns > e->rx_ns ? other->rx_ns : e->rx_ns;
+    e->end_ns = other->end_ns > e->end_ns ? other->end_ns : e->end_ns;
+    e->error = e->error ? e->error : other->error;
+    e->cpu_s += other->cpu_s;
 }

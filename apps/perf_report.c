@@ -44,6 +44,11 @@ static bool receives(const struct perf_end *e)
     return e->plan.mode == PERF_RECEIVE || e->plan.mode == PERF_BIDIR;
 }
 
+static unsigned queue_of(const struct perf_end *e)
+{
+    return netif_caps(e->host->nif)->queue;
+}
+
 /* ---- while it runs */
 
 void perf_report_interval(struct perf_end *e, uint64_t now_ns)
@@ -62,6 +67,8 @@ void perf_report_interval(struct perf_end *e, uint64_t now_ns)
         struct rate r = rate_of(rx - e->reported_rx, took_ns);
         char tb[SAY_BYTES], rb[SAY_BYTES];
         double at = (double)(now_ns - (e->server ? e->conns->s.start_ns : e->start_ns)) / 1e9;
+        if (e->crew)
+            printf("queue %-3u", queue_of(e));
         printf("%8.2f s", at);
         if (e->conns->s.plan.mode == PERF_RR)
             printf("  %10.0f round trips/s", (double)(rr - e->reported_rr) / r.seconds);
@@ -131,6 +138,18 @@ static void json_real(const char *name, double value)
     printf("\"%s\":%.4f,", name, value);
 }
 
+static void json_queues(const struct perf_end *e)
+{
+    struct netif_group_stats gs = crew_strays(e->crew);
+    struct netif_stats ls;
+    netif_get_stats(e->crew->h[0].nif, &ls);
+    json_u64("queues", e->ends);
+    json_u64("strays", gs.strays);
+    json_u64("handed", gs.handed);
+    json_u64("port_changes", gs.port_changes);
+    json_u64("missed", ls.rx_missed);
+}
+
 static void print_json(const struct perf_end *e)
 {
     double seconds = (double)(e->end_ns - e->start_ns) / 1e9;
@@ -168,6 +187,8 @@ static void print_json(const struct perf_end *e)
     if (e->plan.verify)
         json_u64("bad_bytes", e->total.bad_bytes + e->peer.bad_bytes);
     json_real("cpu_s", e->cpu_s);
+    if (e->crew)
+        json_queues(e);
     json_string("error", e->error ? strerror(-e->error) : "");
     printf("\"version\":1}\n");
 }
@@ -179,6 +200,24 @@ void perf_report_client(const struct perf_end *e)
     else
         print_text(e);
     fflush(stdout);
+}
+
+void perf_report_queues(const struct perf_end *e, unsigned n)
+{
+    for (unsigned i = 0; i < n && !e->opt->json; i++) {
+        struct netif_group_stats gs;
+        struct netif_stats ls;
+        char tx[SAY_BYTES], rx[SAY_BYTES];
+        netif_group_get_stats(e->crew->h[i].group, i, &gs);
+        netif_get_stats(e->crew->h[i].nif, &ls);
+        printf("queue %-3u %10s in, %10s out, %" PRIu64 " frames received, %" PRIu64
+               " of them another queue's",
+               queue_of(&e[i]), say_bytes(rx, ls.rx_bytes), say_bytes(tx, ls.tx_bytes),
+               ls.rx_frames, gs.strays);
+        if (gs.port_changes)
+            printf("; %" PRIu64 " changes of port", gs.port_changes);
+        printf("\n");
+    }
 }
 
 /* ---- the server's line */

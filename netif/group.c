@@ -24,7 +24,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#define BOX          1024u /* letters in a mailbox; a power of two */
+#define BOX          2048u /* letters in a mailbox; a power of two */
 #define LINE         64u
 #define ETH_HEADER   14u
 #define ARP_LEN      28u
