@@ -55,7 +55,7 @@ BPF_OBJ   := $(patsubst %.c,$(BUILD)/%.o,$(BPF_SRC))
 Q := $(if $(V),,@)
 say = $(if $(findstring s,$(firstword -$(MAKEFLAGS))),@:,@printf '  %-5s %s\n' $(1) $(2))
 
-.PHONY: all help setup demo check fuzz sim bench mutants coverage deps lint format clean unit-bins tests fuzzers fuzz-bins where where-fuzz
+.PHONY: threads all help setup demo check fuzz sim bench mutants coverage deps lint format clean unit-bins tests fuzzers fuzz-bins where where-fuzz
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -187,6 +187,8 @@ $(BUILD)/examples/%: $(BUILD)/examples/%.o $(BUILD)/libzest.a
 	$(Q)$(CC) $(LDFLAGS) $^ $(LDLIBS) -o $@
 
 unit-bins: $(UNIT_BIN)
+# For the thread sanitizer: what has threads.
+threads: $(BUILD)/zest $(patsubst %,$(BUILD)/unit/%_test,zbuf_thread sockets_thread netif_group)
 tests: $(BUILD)/zest $(LIBS) $(UNIT_BIN) $(SIM_BIN) $(SCRIPT_BIN) $(SYS_BIN) $(EX_BIN)
 
 # Fuzzers have a build tree of their own, in which everything is instrumented.

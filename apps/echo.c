@@ -328,6 +328,15 @@ static void say_sum(const struct echo_server *s, unsigned n)
         accepted, resets, bytes, copied);
 }
 
+static void say_missed(const struct host *h)
+{
+    struct netif_stats ls;
+    netif_get_stats(h->nif, &ls);
+    if (ls.rx_missed)
+        say("%" PRIu64 " frames for us came in on queues that we do not serve; see --queues",
+            ls.rx_missed);
+}
+
 static int run_single(const struct echo_options *o)
 {
     struct echo_server s;
@@ -341,6 +350,7 @@ static int run_single(const struct echo_options *o)
         say("ready on port %u", o->port);
         host_run(loop);
         end_server(&s);
+        say_missed(&h);
         say_sum(&s, 1);
         code = EXIT_OK;
     }
@@ -365,9 +375,8 @@ static void say_queues(const struct crew *c, const struct echo_server *s)
         say("queue %u: %" PRIu64 " connections, %" PRIu64 " bytes echoed; %" PRIu64
             " frames received, %" PRIu64 " of them another queue's",
             netif_caps(c->h[i].nif)->queue, s[i].accepted, s[i].bytes, ls.rx_frames, gs.strays);
-        if (ls.rx_missed)
-            say("%" PRIu64 " frames came in on queues that are not ours", ls.rx_missed);
     }
+    say_missed(&c->h[0]);
 }
 
 static int run_queues(const struct echo_options *o, unsigned n)

@@ -144,8 +144,19 @@ static void json_queues(const struct perf_end *e)
     struct netif_stats ls;
     netif_get_stats(e->crew->h[0].nif, &ls);
     json_u64("queues", e->ends);
+    for (unsigned i = 0; i < e->ends; i++) {
+        struct netif_stats q;
+        char name[32];
+        netif_get_stats(e->crew->h[i].nif, &q);
+        snprintf(name, sizeof name, "queue%u_tx_bytes", i);
+        json_u64(name, q.tx_bytes);
+        snprintf(name, sizeof name, "queue%u_rx_bytes", i);
+        json_u64(name, q.rx_bytes);
+    }
     json_u64("strays", gs.strays);
     json_u64("handed", gs.handed);
+    json_u64("refused", gs.refused);
+    json_u64("mailbox_dropped", gs.dropped);
     json_u64("port_changes", gs.port_changes);
     json_u64("missed", ls.rx_missed);
 }
