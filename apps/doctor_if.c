@@ -54,10 +54,10 @@ static unsigned gather_max(const struct netif_probe_host *h, const struct netif_
     if (h->gather != NETIF_YES)
         return 1;
     if (has_zero_copy(i) != NETIF_YES)
-        return ZEST_FRAME_SEGS;
+        return NETIF_XDP_GATHER_MAX;
     return i->zc_max_segs == 0                ? 1
-           : i->zc_max_segs < ZEST_FRAME_SEGS ? i->zc_max_segs
-                                              : ZEST_FRAME_SEGS;
+           : i->zc_max_segs < NETIF_XDP_GATHER_MAX ? i->zc_max_segs
+                                              : NETIF_XDP_GATHER_MAX;
 }
 
 void doctor_verdict(char *out, size_t size, const struct netif_probe_host *h,

@@ -163,7 +163,7 @@ static int make_end(const struct netif_mem_config *cfg, unsigned side, struct me
     snprintf(c->name, sizeof c->name, "mem%u", side);
     c->mtu = cfg->mtu ? cfg->mtu : 1500;
     c->gather = c->gather_cheap = cfg->gather;
-    c->gather_max = cfg->gather ? ZEST_FRAME_SEGS : 0;
+    c->gather_max = cfg->gather ? NETIF_XDP_GATHER_MAX : 0;
     memcpy(c->mac, (uint8_t[]){0x02, 0, 0, 0, 0, (uint8_t)(1 + side)}, sizeof c->mac);
 
     size_t seg = ZBUF_SEG_MIN;

@@ -62,6 +62,8 @@ struct netif_stats {
 /* ---- opening
  * -------------------------------------------------------------------------------------- */
 
+#define NETIF_XDP_GATHER_MAX 4u /* descriptors of a frame */
+
 enum netif_xdp_attach {
     NETIF_XDP_AUTO,
     NETIF_XDP_NATIVE,

@@ -287,7 +287,7 @@ static int open_queue(struct xdp *x, const struct netif_xdp_config *cfg, const s
     memcpy(c->mac, info->mac, sizeof c->mac);
     c->mtu =
         (uint16_t)(info->mtu < XDP_RX_ROOM - ETH_HEADER ? info->mtu : XDP_RX_ROOM - ETH_HEADER);
-    c->gather_max = c->gather ? ZEST_FRAME_SEGS : 0;
+    c->gather_max = c->gather ? NETIF_XDP_GATHER_MAX : 0;
     /* docs/links.md: a second descriptor costs more than copying 1500 bytes wherever it was
      * measured. */
     c->gather_cheap = false;

@@ -123,6 +123,8 @@ void record_hash_frames(struct record *r, const struct zest_frame *f, unsigned n
                          (f->csum ? (uint64_t)f->csum_start << 16 | f->csum_offset : 0);
         for (unsigned s = 0; s < f->n; s++)
             shape = mix(shape, f->seg[s].len);
+        if (f->gso_size)
+            shape = mix(shape, f->gso_size);
         r->hash = mix(
             hash_bytes(r->hash, f->seg[0].addr, record_header_len(f->seg[0].addr, f->seg[0].len)),
             shape);
@@ -264,6 +266,7 @@ void record_init(struct zest *z)
         .gather = (uint8_t)cfg->gather,
         .gather_max = cfg->gather_max,
         .tx_csum_offload = cfg->tx_csum_offload,
+        .tso_segs = cfg->tso_segs,
         .rx_csum_trusted = cfg->rx_csum_trusted,
         .prefix_len = cfg->prefix_len,
         .share_count = cfg->share_count,

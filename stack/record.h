@@ -38,7 +38,7 @@ struct record_head {
     uint8_t gather, gather_max, tx_csum_offload, rx_csum_trusted, prefix_len;
     uint8_t mac[6], ip[16], gateway[16], secret[16];
     uint8_t share_count, share_index;
-    uint8_t pad[1];
+    uint8_t tso_segs;
 };
 _Static_assert(sizeof(struct record_head) == 128, "the same on every machine");
 #define RECORD_RULES 2u

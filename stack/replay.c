@@ -487,6 +487,7 @@ static int read_head(const void *recording, size_t len, struct record_head *head
         .gather = head->gather ? ZEST_GATHER_ALWAYS : ZEST_GATHER_NEVER,
         .gather_max = head->gather_max,
         .tx_csum_offload = head->tx_csum_offload != 0,
+        .tso_segs = head->tso_segs,
         .rx_csum_trusted = head->rx_csum_trusted != 0,
         .max_conns = head->max_conns,
         .max_listeners = head->max_listeners,

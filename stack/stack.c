@@ -17,6 +17,8 @@ void stack_assert_failed(const char *cond, const char *file, int line)
     abort();
 }
 
+#define GATHER_DEF 4u /* descriptors of a frame */
+
 static size_t round_up_64(size_t n)
 {
     return (n + 63) & ~(size_t)63;
@@ -52,12 +54,14 @@ static int complete_config(struct zest_config *out, const struct zest_config *cf
         return -EINVAL;
     if (cfg->gather_max > ZEST_FRAME_SEGS || cfg->gather_max == 1)
         return -EINVAL;
+    if (cfg->tso_segs > 1 && (cfg->gather != ZEST_GATHER_ALWAYS || !cfg->tx_csum_offload))
+        return -EINVAL;
     if (!out->prefix_len)
         out->prefix_len = 24;
     if (!out->mtu)
         out->mtu = 1500;
     if (!out->gather_max)
-        out->gather_max = ZEST_FRAME_SEGS;
+        out->gather_max = GATHER_DEF;
     if (!out->max_conns)
         out->max_conns = 1024;
     if (!out->max_listeners)
@@ -178,7 +182,8 @@ static unsigned ctrlq_drain(struct zest *z, struct zest_frame *out, unsigned max
 
     for (; n < max && q->head != q->tail; n++) {
         struct zbuf *zb = q->frame[q->head++ % CTRLQ_LEN];
-        out[n] = (struct zest_frame){.n = 1};
+        zest_frame_clear(&out[n]);
+        out[n].n = 1;
         out[n].seg[0].addr = zb->data;
         out[n].seg[0].len = zb->len;
         z->stats.tx_bytes += zb->len;

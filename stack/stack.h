@@ -135,6 +135,15 @@ struct zest {
     struct record record;
 };
 
+/* All but the descriptors, which are many. */
+static inline void zest_frame_clear(struct zest_frame *f)
+{
+    f->n = 0;
+    f->csum = false;
+    f->why = ZEST_WHY_NEW;
+    f->csum_start = f->csum_offset = f->gso_size = 0;
+}
+
 /* zest_input() and zest_output(), for api.c. */
 void stack_input(struct zest *z, uint64_t now_ns, struct zbuf **frames, unsigned n);
 unsigned stack_output(struct zest *z, uint64_t now_ns, struct zest_frame *out, unsigned max);

@@ -48,6 +48,7 @@
 #define TCP_RX_MIN      16u  /* segments that can always be received, over all connections */
 #define TCP_RX_FRONT    256u /* what a link leaves free in front of a frame, XDP_PACKET_HEADROOM */
 #define TCP_WND_MAX     65535u /* what the window field holds */
+#define TCP_GSO_MAX     65535u /* IP packet that a link cuts up */
 #define TCP_RCV_BUF_MIN 2048u  /* that zest_set_option() takes */
 #define TCP_BACKLOG     128u
 
@@ -166,6 +167,7 @@ struct tcp_conn {
     uint32_t let_go; /* up to there Nagle's rule has said yes, even if frames were cut shorter */
     uint32_t snd_wnd, snd_wl1, snd_wl2, max_snd_wnd;
     uint32_t mss;      /* payload of a full segment, options allowed for */
+    uint32_t send_max; /* so many whole segments the link takes as one frame */
     uint32_t peer_mss; /* as its SYN said */
     uint32_t path_mtu;
     uint32_t snd_buf;
@@ -331,7 +333,8 @@ struct tcp_payload {
     uint32_t off;    /* of it in pb */
     uint32_t len;    /* bytes, over as many pbufs as it takes */
 };
-uint32_t tcp_frame_cut(const struct zest *z, const struct tcp_payload *pl, uint32_t hdr_len);
+uint32_t tcp_frame_cut(const struct zest *z, const struct tcp_payload *pl, uint32_t hdr_len,
+                       uint32_t mss);
 int tcp_frame_data(struct zest *z, const struct tcp_payload *pl, uint32_t hdr_len,
                    struct zest_frame *f, uint8_t **payload, uint64_t *sum);
 

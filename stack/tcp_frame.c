@@ -37,17 +37,34 @@ static bool is_one_frame(const struct pbuf *pb, uint32_t limit, uint32_t hdr_len
     return pb->len <= limit && pb->len >= limit - limit / 8 && fits_headroom(&whole, hdr_len);
 }
 
+/* So many bytes of pl as there are descriptors for. */
+static uint32_t gatherable(const struct zest *z, const struct tcp_payload *pl)
+{
+    uint32_t len = pl->pb->len - pl->off;
+    const struct pbuf *next = pl->pb->next;
+
+    for (unsigned n = 2; next && n < z->cfg.gather_max && len < pl->len; n++, next = next->next)
+        len += next->len;
+    return min_u32(len, pl->len);
+}
+
 /* How much of pl to put into one frame. A zbuf that was made to be one frame should leave as one,
  * even if a few more bytes would have fitted from the next one. And where frames were cut across
  * zbufs (a write that took a part, a retransmission), one short segment puts an end to it, if a run
- * of such zbufs follows: else each would be copied. */
-uint32_t tcp_frame_cut(const struct zest *z, const struct tcp_payload *pl, uint32_t hdr_len)
+ * of such zbufs follows: else each would be copied. A frame that the link cuts up is none of these:
+ * it takes whole segments, as many as there are descriptors for. */
+uint32_t tcp_frame_cut(const struct zest *z, const struct tcp_payload *pl, uint32_t hdr_len,
+                       uint32_t mss)
 {
     uint32_t here = pl->pb->len - pl->off;
     const struct pbuf *next = pl->pb->next;
 
     if (here >= pl->len)
         return pl->len;
+    if (pl->len > mss) {
+        uint32_t len = gatherable(z, pl);
+        return len > mss && len < pl->len ? len - len % mss : len;
+    }
     if (fits_headroom(pl, hdr_len) && here >= pl->len - pl->len / 8)
         return here;
     if (next && next->next && is_one_frame(next, pl->len, hdr_len) &&
@@ -55,10 +72,7 @@ uint32_t tcp_frame_cut(const struct zest *z, const struct tcp_payload *pl, uint3
         return here;
     if (z->cfg.gather != ZEST_GATHER_ALWAYS)
         return pl->len;
-    uint32_t len = here;
-    for (unsigned n = 2; next && n < z->cfg.gather_max && len < pl->len; n++, next = next->next)
-        len += next->len;
-    return min_u32(len, pl->len);
+    return gatherable(z, pl);
 }
 
 static int in_place(struct zest *z, const struct tcp_payload *pl, struct zest_frame *f,

@@ -1,4 +1,5 @@
 /* tcp_opt.c - TCP options (RFC 9293 3.2, RFC 7323) on the wire, both ways. */
+#include "ipv4.h"
 #include "tcp_conn.h"
 
 enum { OPT_END = 0, OPT_NOP = 1, OPT_MSS = 2, OPT_WSCALE = 3, OPT_SACK_PERMITTED = 4, OPT_TS = 8 };
@@ -80,4 +81,6 @@ void tcp_set_mss(struct zest *z, struct tcp_conn *c)
     uint32_t mss = min_u32(mtu - 40, max_u32(c->peer_mss, TCP_MSS_MIN));
 
     c->mss = mss - (c->ts_on ? TCP_TS_LEN : 0);
+    uint32_t fit = (TCP_GSO_MAX - IPV4_HLEN - TCP_HLEN - TCP_TS_LEN) / c->mss;
+    c->send_max = c->mss * max_u32(1, min_u32(z->cfg.tso_segs, fit));
 }

@@ -47,6 +47,25 @@ static bool urgent_due(const struct tcp_conn *c)
     return c->urgent && seq_lt(c->snd_nxt, c->snd_up);
 }
 
+/* Less than a full segment, from `at` to the end of what there is: may it go? */
+static bool rest_may_go(const struct tcp_conn *c, uint32_t at)
+{
+    if (seq_lt(at, c->snd_max))
+        return true; /* again: it was right to send it the first time */
+    if (urgent_due(c))
+        return true;
+    if (c->cork && !c->want_write) /* with a full buffer, nothing could ever end the wait */
+        return false;
+    return c->nodelay || at == c->snd_una || c->fin_queued || seq_lt(at, c->let_go);
+}
+
+/* Several full segments go as one frame if the link cuts it up. Not what is repeated: that goes by
+ * the segment; and not what an urgent pointer is about, as each of them would have the same. */
+static uint32_t frame_limit(const struct tcp_conn *c)
+{
+    return seq_lt(c->snd_nxt, c->snd_max) || urgent_due(c) ? c->mss : c->send_max;
+}
+
 /* Bytes to send at snd_nxt now; *fin if the FIN goes with them. False: nothing is to be sent yet.
  * The rules against silly windows (RFC 9293 3.8.6.2.1) and Nagle's (3.7.4) are here, and only here.
  */
@@ -56,22 +75,19 @@ static bool data_due(const struct tcp_conn *c, uint32_t *len, bool *fin)
         return false;
     uint32_t unsent = unsent_bytes(c);
     uint32_t usable = tcp_usable_window(c);
-    *len = min_u32(min_u32(unsent, usable), c->mss);
+    *len = min_u32(min_u32(unsent, usable), frame_limit(c));
+    if (*len > c->mss) {
+        uint32_t rest = *len % c->mss;
+        if (*len < unsent || !rest_may_go(c, c->snd_nxt + *len - rest))
+            *len -= rest;
+    }
     *fin = c->fin_queued && *len == unsent && usable > unsent;
-    if (*len == c->mss || (*fin && *len == unsent))
+    if (*len >= c->mss || (*fin && *len == unsent))
         return true;
     if (*len == 0)
         return false;
-    if (*len == unsent) { /* all that there is */
-        if (seq_lt(c->snd_nxt, c->snd_max))
-            return true; /* again: it was right to send it the first time */
-        if (urgent_due(c))
-            return true;
-        if (c->cork && !c->want_write) /* with a full buffer, nothing could ever end the wait */
-            return false;
-        return c->nodelay || c->snd_nxt == c->snd_una || c->fin_queued ||
-               seq_lt(c->snd_nxt, c->let_go);
-    }
+    if (*len == unsent) /* all that there is */
+        return rest_may_go(c, c->snd_nxt);
     return seq_lt(c->snd_nxt, c->let_go) ||
            (c->snd_nxt == c->snd_una && *len >= c->max_snd_wnd / 2);
 }
@@ -213,7 +229,7 @@ static int build(struct zest *z, struct tcp_conn *c, uint32_t seq, uint8_t *flag
     }
     uint32_t hdr_len = c->path.hdr_len + TCP_HLEN + opt_len;
     if (pl->len > 0) {
-        uint32_t cut = tcp_frame_cut(z, pl, hdr_len);
+        uint32_t cut = tcp_frame_cut(z, pl, hdr_len, c->mss);
         if (cut < pl->len) {
             pl->len = cut;
             *flags &= (uint8_t) ~(TH_FIN | TH_PSH);
@@ -239,6 +255,7 @@ static int build(struct zest *z, struct tcp_conn *c, uint32_t seq, uint8_t *flag
     uint8_t *h = tcp_header(z, c, payload, seq, *flags, opt_len);
     sum = cksum_plus(sum, cksum_pseudo(&c->local, &c->remote, IP_TCP, tcp_len));
     f->csum = z->cfg.tx_csum_offload;
+    f->gso_size = pl->len > c->mss ? (uint16_t)c->mss : 0;
     uint16_t field;
     if (f->csum) {
         f->csum_start = c->path.hdr_len;
@@ -523,7 +540,7 @@ static unsigned turn(struct zest *z, struct tcp_conn *c, struct zest_frame *out,
                 timer_set(z, c, when_ns);
             return n;
         }
-        out[n] = (struct zest_frame){0};
+        zest_frame_clear(&out[n]);
         int err = act(z, c, action, &out[n]);
         if (c->generation != generation || c->state == ZEST_CLOSED)
             return n; /* it is gone */

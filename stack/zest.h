@@ -70,7 +70,7 @@ struct zest_config {
     struct zest_addr gateway; /* all zero = none */
     uint16_t mtu;             /* IP packet; 0 = 1500; at least 576 */
     enum zest_gather gather;  /* what the link can do */
-    uint8_t gather_max;       /* most descriptors a frame; 0 = ZEST_FRAME_SEGS */
+    uint8_t gather_max;       /* most descriptors a frame; 0 = 4 */
     bool tx_csum_offload;     /* the link fills in TCP checksums (zest_frame.csum_*) */
     bool rx_csum_trusted;     /* the link has verified checksums */
     uint32_t max_conns;       /* 0 = 1024 */
@@ -89,7 +89,9 @@ struct zest_config {
      * share_count. Each takes its local ports from those that are its index modulo their number, so
      * that no two have the same connection. 0 = it is the only one. */
     uint8_t share_count, share_index;
-    uint8_t pad[6];
+    uint8_t tso_segs; /* the link cuts a TCP frame into so many full segments by itself, of an IP
+                         packet of up to 64 KiB; 0 = it can't. Needs tx_csum_offload and gather. */
+    uint8_t pad[5];
     uint64_t reserved[5];
 };
 
@@ -105,7 +107,7 @@ ZEST_API void zest_fini(struct zest *z);
 /* ---- driving it
  * ----------------------------------------------------------------------------------- */
 
-#define ZEST_FRAME_SEGS 4
+#define ZEST_FRAME_SEGS 18 /* a header, and 64 KiB in segments of 4K */
 
 /* Why a frame is sent, for captures and traces; the link need not look. X(name, what to say) */
 #define ZEST_WHYS(X)                                                                               \
@@ -133,9 +135,11 @@ struct zest_frame {
     } seg[ZEST_FRAME_SEGS];
     uint8_t n;
     bool csum;            /* the link is to fill in a checksum */
+    uint8_t why;          /* enum zest_why */
     uint16_t csum_start;  /* where the sum begins, from the frame's first byte */
     uint16_t csum_offset; /* where it goes, from csum_start */
-    uint8_t why;          /* enum zest_why */
+    uint16_t gso_size;    /* the link is to cut it into TCP segments of so many bytes of payload (the
+                             last one may be shorter); 0 = it is one */
 };
 
 /* n received Ethernet frames: zb->data, zb->len. Takes over the reference of each. */

@@ -83,6 +83,7 @@ static inline void fuzz_host(struct host *h, struct input *in, uint32_t ip)
         .gather = a & 4 ? ZEST_GATHER_ALWAYS : ZEST_GATHER_NEVER,
         .gather_max = a & 8 ? 2 : 0,
         .tx_csum_offload = a & 16,
+        .tso_segs = (a & (4 | 16 | 128)) == (4 | 16 | 128) ? 44 : 0,
         .max_conns = a & 32 ? 3 : 16,
         .max_listeners = 3,
         .max_pbufs = a & 64 ? 20 : 0,

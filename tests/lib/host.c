@@ -148,14 +148,11 @@ bool host_receive(struct host *h, uint64_t now_ns, const uint8_t *frame, size_t 
     return true;
 }
 
-/* One frame of what goes out. */
-static void take(struct host *h, const struct zest_frame *f, uint64_t hold_ns, host_sink *sink,
-                 void *ctx)
+/* One packet as it goes on the wire. why: what was wrong with it already, or NULL. */
+static void check(const struct host *h, const uint8_t *buf, size_t len, const char *why,
+                  struct wire *parsed)
 {
-    static uint8_t buf[WIRE_MAX];
     struct wire w;
-    const char *why;
-    size_t len = wire_gather(h->pool, f, buf, &why);
 
     if (!why)
         why = wire_parse(&w, buf, len);
@@ -177,12 +174,50 @@ static void take(struct host *h, const struct zest_frame *f, uint64_t hold_ns, h
         die("%s sends a malformed frame: %s: %s", h->name, why,
             len ? wire_text(buf, len, text, sizeof text) : "");
     }
+    *parsed = w;
+}
+
+/* What the stack leaves to the link to cut: a TCP frame with its checksum left to the link, of more
+ * segments than one and no more than the link was said to take. */
+static const char *check_gso(const struct host *h, const struct zest_frame *f, const uint8_t *buf,
+                             size_t len)
+{
+    struct wire w;
+    const char *why = wire_parse(&w, buf, len);
+
+    if (why || w.proto != 6 || !f->csum)
+        return why ? why : "segmentation of what is no TCP with its checksum left out";
+    if (w.payload_len <= f->gso_size)
+        return "segmentation of a single segment";
+    if (w.payload_len > (uint64_t)h->cfg.tso_segs * f->gso_size || w.flags & (WIRE_SYN | WIRE_URG))
+        return "segmentation beyond what the link can do";
+    return NULL;
+}
+
+/* One frame of what goes out. */
+static void take(struct host *h, const struct zest_frame *f, uint64_t hold_ns, host_sink *sink,
+                 void *ctx)
+{
+    static uint8_t buf[WIRE_MAX], one[WIRE_MAX];
+    struct wire w;
+    const char *why;
+    size_t len = wire_gather(h->pool, f, buf, &why), n;
+
+    if (!why && f->gso_size)
+        why = check_gso(h, f, buf, len);
+    if (why || !f->gso_size)
+        check(h, buf, len, why, &w);
     if (h->tx_tail - h->tx_head == HOST_TX_MAX) /* a link of that size does not exist */
         complete_one(h);
     h->tx[h->tx_tail++ % HOST_TX_MAX] =
         (struct host_tx){.f = *f, .hash = hash_frame(f), .due_ns = h->now_ns + hold_ns};
-    if (sink)
+    if (!f->gso_size && sink)
         sink(ctx, h, buf, len, &w);
+    for (unsigned i = 0; f->gso_size && (n = wire_segment(buf, len, f->gso_size, i, one)); i++) {
+        check(h, one, n, NULL, &w);
+        if (sink)
+            sink(ctx, h, one, n, &w);
+    }
 }
 
 unsigned host_drain(struct host *h, uint64_t now_ns, unsigned max, uint64_t hold_ns,

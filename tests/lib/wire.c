@@ -426,3 +426,23 @@ size_t wire_gather(const struct zbuf_pool *pool, const struct zest_frame *f, uin
     }
     return len;
 }
+
+size_t wire_segment(const uint8_t *frame, size_t len, uint32_t gso_size, unsigned i, uint8_t *out)
+{
+    uint32_t ip_len = (frame[14] & 15u) * 4, tcp_at = 14 + ip_len;
+    uint32_t head = tcp_at + (frame[tcp_at + 12] >> 4) * 4u, payload = (uint32_t)len - head;
+    uint32_t from = i * gso_size;
+    if (from >= payload)
+        return 0;
+    uint32_t n = payload - from < gso_size ? payload - from : gso_size;
+    uint8_t *tcp = out + tcp_at;
+
+    memcpy(out, frame, head);
+    memcpy(out + head, frame + head + from, n);
+    put16(out + 16, (uint16_t)(head - 14 + n));
+    put32(tcp + 4, get32(tcp + 4) + from);
+    if (from + n < payload)
+        tcp[13] &= (uint8_t) ~(WIRE_FIN | WIRE_PSH);
+    wire_fix_checksums(out, head + n);
+    return head + n;
+}

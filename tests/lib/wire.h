@@ -67,6 +67,10 @@ char *wire_text(const uint8_t *frame, size_t len, char *buf, size_t size);
 size_t wire_gather(const struct zbuf_pool *pool, const struct zest_frame *f, uint8_t *buf,
                    const char **why);
 
+/* Cuts a TCP frame as a link does that was told f->gso_size: segment i in out[WIRE_MAX]; returns
+ * its length, 0 behind the last one. The whole frame must be well formed. */
+size_t wire_segment(const uint8_t *frame, size_t len, uint32_t gso_size, unsigned i, uint8_t *out);
+
 /* RFC 1071, two bytes at a time; the sum of words in host order, not complemented. */
 uint16_t wire_sum(uint32_t sum, const uint8_t *p, size_t len);
 

@@ -21,7 +21,7 @@ static void draw_stack(struct plan *p, struct rng *r, unsigned i)
 
     c->mtu = p->cfg[0].mtu && yes(r, 80) ? p->cfg[0].mtu : mtu[rng_below(r, 7)];
     c->gather = yes(r, 50) ? ZEST_GATHER_ALWAYS : ZEST_GATHER_NEVER;
-    c->gather_max = (uint8_t)(yes(r, 50) ? 0 : rng_range(r, 2, ZEST_FRAME_SEGS));
+    c->gather_max = (uint8_t)(yes(r, 50) ? 0 : rng_range(r, 2, 4));
     c->tx_csum_offload = yes(r, 20);
     c->rx_csum_trusted = !p->corrupt && yes(r, 20);
     c->max_conns = (uint32_t)rng_range(r, 24, 64);
@@ -33,6 +33,14 @@ static void draw_stack(struct plan *p, struct rng *r, unsigned i)
     c->ctrl_reserve = yes(r, 30) ? 128u << 10 : 512u << 10;
     for (unsigned k = 0; k < sizeof c->secret; k++)
         c->secret[k] = (uint8_t)rng_next(r);
+    /* A link that cuts frames up. Drawn from what is drawn anyway: other worlds stay as they are.
+     */
+    if (c->secret[15] % 4 == 0) {
+        c->gather = ZEST_GATHER_ALWAYS;
+        c->tx_csum_offload = true;
+        c->tso_segs = c->secret[14] % 2 ? 255 : (uint8_t)(2 + c->secret[14] % 9);
+        c->gather_max = c->secret[14] % 4 == 0 ? c->gather_max : ZEST_FRAME_SEGS;
+    }
     p->burst[i] = yes(r, 60) ? 32 : (uint32_t)rng_range(r, 1, 64);
     p->front[i] = yes(r, 50) ? 0 : (uint32_t)rng_below(r, HOST_FRONT_MAX + 1);
     p->tx_hold_ns[i] = yes(r, 60) ? 0 : rng_log(r, US, 20 * MS);
@@ -198,10 +206,11 @@ void plan_print(const struct plan *p, FILE *f)
     for (unsigned i = 0; i < p->stacks; i++) {
         const struct zest_config *c = &p->cfg[i];
         fprintf(f,
-                "  stack %u: mtu %u gather %d/%u csum tx %d rx %d conns %u pbufs %u snd %u rcv %u "
+                "  stack %u: mtu %u gather %d/%u tso %u csum tx %d rx %d conns %u pbufs %u snd %u "
+                "rcv %u "
                 "hold %llu ctrl %llu; burst %u front %u tx hold %.3f ms app lag %.3f ms rx %zu\n",
-                i, c->mtu, c->gather, c->gather_max, c->tx_csum_offload, c->rx_csum_trusted,
-                c->max_conns, c->max_pbufs, c->snd_buf, c->rcv_buf,
+                i, c->mtu, c->gather, c->gather_max, c->tso_segs, c->tx_csum_offload,
+                c->rx_csum_trusted, c->max_conns, c->max_pbufs, c->snd_buf, c->rcv_buf,
                 (unsigned long long)c->rx_hold_max, (unsigned long long)c->ctrl_reserve,
                 p->burst[i], p->front[i], (double)p->tx_hold_ns[i] / 1e6,
                 (double)p->app_lag_ns[i] / 1e6, p->rx_budget[i]);
