@@ -16,8 +16,8 @@ int take_error(struct sock *k)
 void drop_views(struct sockets *s, struct sock *k)
 {
     if (k->views)
-        (void)zest_release(s->z, k->handle, k->view, k->views);
-    k->views = 0;
+        (void)zest_release(s->z, k->handle, k->view + k->view_first, k->views);
+    k->views = k->view_first = 0;
     k->view_off = 0;
 }
 
@@ -43,6 +43,8 @@ static void disconnect(struct sockets *s, struct sock *k)
     k->error = 0;
     k->in_progress = k->dead = k->acceptable = k->readable = k->eof = k->full = k->starved = false;
     k->shut_rd = k->shut_wr = k->more = false;
+    k->at = 0;
+    k->oob = OOB_NONE;
     k->edges++;
     changed(s);
 }

@@ -29,6 +29,7 @@ void sock_put(struct sockets *s, struct sock *k)
     *(k->prev ? &k->prev->next : &s->socks) = k->next;
     if (k->next)
         k->next->prev = k->prev;
+    free(k->view);
     free(k);
 }
 
@@ -129,6 +130,15 @@ int sockets_fcntl(struct sockets *s, int fd, int cmd, long arg)
         break;
     case F_SETFL:
         slot->sock->nonblock = arg & O_NONBLOCK;
+        break;
+    case F_GETOWN:
+        ret = slot->sock->owner;
+        break;
+    case F_SETOWN: /* -1 would be everybody */
+        if (arg < INT32_MIN || arg > INT32_MAX || arg == -1)
+            ret = -EINVAL;
+        else
+            slot->sock->owner = (pid_t)arg;
         break;
     case F_GETFD:
         ret = slot->flags;

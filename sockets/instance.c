@@ -33,7 +33,7 @@ void changed(struct sockets *s)
     pthread_cond_broadcast(&s->changed);
 }
 
-static void on_event(struct sock *k, const struct zest_event *ev)
+static void on_event(struct sockets *s, struct sock *k, const struct zest_event *ev)
 {
     k->edges++;
     if (ev->events & ZEST_EV_ACCEPT)
@@ -42,6 +42,8 @@ static void on_event(struct sock *k, const struct zest_event *ev)
         k->kind = SOCK_CONNECTED;
     if (ev->events & ZEST_EV_READABLE)
         k->readable = true;
+    if (ev->events & ZEST_EV_URGENT)
+        urgent_heard(s, k);
     if (ev->events & ZEST_EV_WRITABLE)
         k->full = k->starved = false;
     if (ev->events & ZEST_EV_EOF)
@@ -64,7 +66,7 @@ void take_events(struct sockets *s)
     for (unsigned n; (n = zest_events(s->z, ev, 32)) > 0; any = true)
         for (unsigned i = 0; i < n; i++)
             if (ev[i].user)
-                on_event(ev[i].user, &ev[i]);
+                on_event(s, ev[i].user, &ev[i]);
     if (any)
         changed(s);
 }

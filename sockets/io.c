@@ -6,6 +6,7 @@
 #include <limits.h>
 #include <linux/sockios.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <sys/ioctl.h>
 
 #include "sock.h"
@@ -65,12 +66,35 @@ static size_t copy_to(struct cursor *c, const uint8_t *src, size_t len)
 
 /* ---- in */
 
+static struct zest_view *view_at(const struct sock *k, unsigned i)
+{
+    return &k->view[k->view_first + i];
+}
+
+static bool view_room(struct sock *k)
+{
+    if (k->view_first + k->views < k->view_room)
+        return true;
+    if (k->view_first > 0) {
+        memmove(k->view, view_at(k, 0), k->views * sizeof *k->view);
+        k->view_first = 0;
+        return true;
+    }
+    unsigned room = k->view_room ? 2 * k->view_room : SOCK_VIEWS;
+    struct zest_view *view = realloc(k->view, room * sizeof *view);
+    if (!view)
+        return false;
+    k->view = view;
+    k->view_room = room;
+    return true;
+}
+
 /* Lends one more segment. False: there is none, or no place for it. */
 static bool lend(struct sockets *s, struct sock *k)
 {
-    if (k->views == SOCK_VIEWS || !k->handle || k->kind == SOCK_LISTENER)
+    if (!k->handle || k->kind == SOCK_LISTENER || !view_room(k))
         return false;
-    if (zest_read(s->z, k->handle, &k->view[k->views], 1) == 1) {
+    if (zest_read(s->z, k->handle, view_at(k, k->views), 1) == 1) {
         k->views++;
         return true;
     }
@@ -80,9 +104,36 @@ static bool lend(struct sockets *s, struct sock *k)
 
 static void view_done(struct sockets *s, struct sock *k)
 {
-    (void)zest_release(s->z, k->handle, k->view, 1);
-    memmove(k->view, k->view + 1, --k->views * sizeof *k->view);
+    (void)zest_release(s->z, k->handle, view_at(k, 0), 1);
+    k->view_first = --k->views ? k->view_first + 1 : 0;
     k->view_off = 0;
+}
+
+/* n bytes of the first view have been read. */
+static void view_read(struct sockets *s, struct sock *k, size_t n)
+{
+    k->view_off += (uint32_t)n;
+    k->at += n;
+    urgent_passed(k);
+    if (k->view_off == view_at(k, 0)->len)
+        view_done(s, k);
+}
+
+static size_t min_size(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+size_t read_drop(struct sockets *s, struct sock *k, size_t n)
+{
+    size_t done = 0;
+
+    while (done < n && (k->views || lend(s, k))) {
+        size_t here = min_size(n - done, view_at(k, 0)->len - k->view_off);
+        view_read(s, k, here);
+        done += here;
+    }
+    return done;
 }
 
 static size_t read_some(struct sockets *s, struct sock *k, struct cursor *dst)
@@ -90,26 +141,53 @@ static size_t read_some(struct sockets *s, struct sock *k, struct cursor *dst)
     size_t done = 0;
     uint8_t *at;
 
-    while (cursor_here(dst, &at) > 0 && (k->views || lend(s, k))) {
-        size_t n = copy_to(dst, k->view[0].addr + k->view_off, k->view[0].len - k->view_off);
-        k->view_off += (uint32_t)n;
+    (void)read_drop(s, k, urgent_skip(k));
+    size_t most = urgent_limit(k);
+    while (done < most && cursor_here(dst, &at) > 0 && (k->views || lend(s, k))) {
+        const struct zest_view *v = view_at(k, 0);
+        size_t n = copy_to(dst, v->addr + k->view_off, min_size(v->len - k->view_off, most - done));
+        view_read(s, k, n);
         done += n;
-        if (k->view_off == k->view[0].len)
-            view_done(s, k);
     }
     return done;
 }
 
 static size_t peek_some(struct sockets *s, struct sock *k, struct cursor dst)
 {
-    size_t done = 0;
+    size_t done = 0, skip = urgent_skip(k), most = urgent_limit(k);
     uint8_t *at;
 
-    for (unsigned i = 0; cursor_here(&dst, &at) > 0 && (i < k->views || lend(s, k)); i++) {
-        uint32_t off = i == 0 ? k->view_off : 0;
-        done += copy_to(&dst, k->view[i].addr + off, k->view[i].len - off);
+    for (unsigned i = 0; done < most && cursor_here(&dst, &at) > 0 && (i < k->views || lend(s, k));
+         i++) {
+        size_t off = i == 0 ? k->view_off : 0, len = view_at(k, i)->len - off;
+        size_t over = min_size(skip, len);
+        skip -= over;
+        done += copy_to(&dst, view_at(k, i)->addr + off + over, min_size(len - over, most - done));
     }
     return done;
+}
+
+uint64_t unread_bytes(struct sockets *s, const struct sock *k)
+{
+    struct zest_conn_info i;
+    uint64_t n = zest_conn_info(s->z, k->handle, &i) == 0 ? i.rcv_queued : 0;
+
+    for (unsigned v = 0; v < k->views; v++)
+        n += view_at(k, v)->len;
+    return n - k->view_off;
+}
+
+bool peek_byte(struct sockets *s, struct sock *k, uint64_t off, uint8_t *byte)
+{
+    off += k->view_off;
+    for (unsigned i = 0; i < k->views || lend(s, k); i++) {
+        if (off < view_at(k, i)->len) {
+            *byte = view_at(k, i)->addr[off];
+            return true;
+        }
+        off -= view_at(k, i)->len;
+    }
+    return false;
 }
 
 static ssize_t do_recv(struct sockets *s, struct sock *k, const struct iovec *iov, size_t n,
@@ -127,13 +205,13 @@ static ssize_t do_recv(struct sockets *s, struct sock *k, const struct iovec *io
     wait_begin(s, &w, until_after(s, k->opt.rcv_timeout_ns));
     for (;;) {
         done = flags & MSG_PEEK ? peek_some(s, k, dst) : done + read_some(s, k, &dst);
-        if (done == want || (done && !(flags & MSG_WAITALL)))
+        if (done == want || (done && (!(flags & MSG_WAITALL) || urgent_at_mark(k))))
             break;
         if (k->error) {
             err = done ? 0 : take_error(k);
             break;
         }
-        if (k->eof || k->dead || k->shut_rd || (done && flags & MSG_PEEK && k->views == SOCK_VIEWS))
+        if (k->eof || k->dead || k->shut_rd)
             break;
         err = k->nonblock || flags & MSG_DONTWAIT ? -EAGAIN : wait_more(s, &w);
         if (err < 0)
@@ -143,12 +221,29 @@ static ssize_t do_recv(struct sockets *s, struct sock *k, const struct iovec *io
     return done ? (ssize_t)done : err;
 }
 
+/* The urgent byte; never waits. */
+static ssize_t do_recv_oob(struct sockets *s, struct sock *k, const struct iovec *iov, size_t n,
+                           int flags, int *said)
+{
+    struct cursor dst = {iov, n, 0};
+    uint8_t byte, *at;
+    ssize_t ret = urgent_recv(s, k, flags, &byte);
+
+    if (ret <= 0)
+        return ret;
+    *said = MSG_OOB;
+    if (cursor_here(&dst, &at) == 0) {
+        *said |= MSG_TRUNC;
+        return 0;
+    }
+    *at = byte;
+    return 1;
+}
+
 ssize_t sockets_recvmsg(struct sockets *s, int fd, struct msghdr *msg, int flags)
 {
     if (!msg)
         return -EFAULT;
-    if (flags & MSG_OOB)
-        return -EINVAL; /* there is no urgent data */
     if (flags & MSG_ERRQUEUE)
         return -EAGAIN;
     ssize_t want = iov_total(msg->msg_iov, msg->msg_iovlen);
@@ -160,12 +255,16 @@ ssize_t sockets_recvmsg(struct sockets *s, int fd, struct msghdr *msg, int flags
     struct sock *k = sock_get(s, fd, &err);
     if (!k)
         return call_end(s, err);
-    ret = do_recv(s, k, msg->msg_iov, msg->msg_iovlen, (size_t)want, flags);
+    int said = 0;
+    if (flags & MSG_OOB)
+        ret = do_recv_oob(s, k, msg->msg_iov, msg->msg_iovlen, flags, &said);
+    else
+        ret = do_recv(s, k, msg->msg_iov, msg->msg_iovlen, (size_t)want, flags);
     sock_put(s, k);
     if (ret >= 0) {
         msg->msg_namelen = 0;
         msg->msg_controllen = 0;
-        msg->msg_flags = 0;
+        msg->msg_flags = said;
     }
     return call_end(s, ret);
 }
@@ -275,6 +374,8 @@ static ssize_t do_send(struct sockets *s, struct sock *k, const struct iovec *io
         err = write_some(s, k, &src);
         if (err < 0)
             break;
+        if (err > 0 && flags & MSG_OOB)
+            (void)zest_urgent(s->z, k->handle);
         done += (size_t)err;
         if (done == want)
             break;
@@ -292,8 +393,6 @@ ssize_t sockets_sendmsg(struct sockets *s, int fd, const struct msghdr *msg, int
 {
     if (!msg)
         return -EFAULT;
-    if (flags & MSG_OOB)
-        return -EOPNOTSUPP;
     ssize_t want = iov_total(msg->msg_iov, msg->msg_iovlen);
     if (want < 0)
         return want;
@@ -345,10 +444,9 @@ static int queued(struct sockets *s, struct sock *k, unsigned long request)
         return 0;
     n = request == SIOCOUTQ ? i.snd_queued : i.snd_unsent;
     if (request == FIONREAD) {
-        n = i.rcv_queued;
-        for (unsigned v = 0; v < k->views; v++)
-            n += k->view[v].len;
-        n -= k->view_off;
+        n = unread_bytes(s, k);
+        if (k->oob != OOB_NONE && !k->opt.oob_inline && n > k->mark - k->at)
+            n = k->mark - k->at; /* as on Linux */
     }
     return n > INT_MAX ? INT_MAX : (int)n;
 }
@@ -366,6 +464,13 @@ int sockets_ioctl(struct sockets *s, int fd, unsigned long request, void *arg)
     case SIOCOUTQ:
     case SIOCOUTQNSD:
         ret = arg ? queued(s, k, request) : -EFAULT;
+        if (ret >= 0) {
+            memcpy(arg, &ret, sizeof ret);
+            ret = 0;
+        }
+        break;
+    case SIOCATMARK:
+        ret = !arg ? -EFAULT : k->kind == SOCK_LISTENER ? -EINVAL : urgent_at_mark(k);
         if (ret >= 0) {
             memcpy(arg, &ret, sizeof ret);
             ret = 0;

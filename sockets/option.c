@@ -101,6 +101,9 @@ static int set_socket(struct sockets *s, struct sock *k, int name, const void *v
     case SO_KEEPALIVE:
         k->opt.keepalive = v != 0;
         return tell_keepalive(s, k);
+    case SO_OOBINLINE:
+        k->opt.oob_inline = v != 0;
+        return 0;
     case SO_LINGER:
         return set_linger(k, value, len);
     case SO_RCVTIMEO:
@@ -227,6 +230,8 @@ static int get_socket(struct sockets *s, struct sock *k, int name, void *value, 
         return give_int(value, len, o->reuse_addr);
     case SO_KEEPALIVE:
         return give_int(value, len, o->keepalive);
+    case SO_OOBINLINE:
+        return give_int(value, len, o->oob_inline);
     case SO_LINGER:
         return give(value, len, &l, sizeof l);
     case SO_RCVTIMEO:

@@ -19,7 +19,11 @@ uint32_t sock_mask(struct sockets *s, struct sock *k)
         mask |= POLLIN | POLLRDNORM | POLLRDHUP;
     if (k->kind == SOCK_CONNECTING)
         return mask;
-    if (k->views || k->readable)
+    if (urgent_pending(s, k))
+        mask |= POLLPRI;
+    if (k->readable && !k->views && unread_bytes(s, k) == 0)
+        k->readable = false; /* the last read took all, and could not know */
+    if ((k->views || k->readable) && unread_bytes(s, k) > urgent_skip(k))
         mask |= POLLIN | POLLRDNORM;
     if (!k->full || wr_over) /* writing would not block: it would fail, maybe */
         mask |= POLLOUT | POLLWRNORM;

@@ -13,7 +13,7 @@
 
 #define NS_PER_S         1000000000ull
 #define NS_PER_MS        1000000ull
-#define SOCK_VIEWS       16u /* received segments that a socket can hold half read, or peeked at */
+#define SOCK_VIEWS       16u /* room for received segments half read or peeked at, to begin with */
 #define SOCK_RETRY_NS    (10 * NS_PER_MS) /* a write that found no memory tries again after that */
 #define SOCK_PORT_FIRST  32768u           /* of those that bind() picks */
 #define SOCK_PORT_COUNT  28232u
@@ -32,7 +32,7 @@ enum sock_kind {
 
 /* What setsockopt() said; what has been said before there is a connection is told to it then. */
 struct sock_options {
-    bool reuse_addr, keepalive, nodelay, cork;
+    bool reuse_addr, keepalive, nodelay, cork, oob_inline;
     bool linger;
     uint32_t linger_s;
     uint32_t keep_idle_s, keep_intvl_s, keep_cnt; /* 0: the default */
@@ -60,11 +60,15 @@ struct sock {
     bool full;        /* the last write took less than all */
     bool starved;     /* because memory was short: tried again after a while */
     bool shut_rd, shut_wr;
-    bool more;                         /* MSG_MORE holds a partial segment back */
-    uint32_t edges;                    /* counts what could interest EPOLLET */
-    struct zest_view view[SOCK_VIEWS]; /* received and not yet read */
-    unsigned views;
-    uint32_t view_off;        /* read of the first of them */
+    bool more;              /* MSG_MORE holds a partial segment back */
+    uint32_t edges;         /* counts what could interest EPOLLET */
+    struct zest_view *view; /* received and not yet read: a ring's worth, grown as needed */
+    unsigned views, view_first, view_room;
+    uint32_t view_off; /* read of the first of them */
+    uint64_t at;       /* place in the stream where the program reads, from 0 */
+    uint64_t mark;     /* of the urgent byte, see urgent.c */
+    enum { OOB_NONE, OOB_PENDING, OOB_READ } oob;
+    pid_t owner;              /* F_SETOWN: who gets SIGURG; 0: nobody */
     struct sock *next, *prev; /* all of an instance */
     struct epoll_item *items; /* EPOLL: what it watches; else: who watches it */
 };
@@ -140,6 +144,25 @@ void sock_put(struct sockets *s, struct sock *k);
 /* addr.c */
 int addr_from_sockaddr(struct zest_addr *out, int domain, const struct sockaddr *sa, socklen_t len);
 void addr_to_sockaddr(const struct zest_addr *a, int domain, struct sockaddr *sa, socklen_t *len);
+
+/* io.c */
+/* Byte `off` from where the program reads on, if it has arrived. */
+bool peek_byte(struct sockets *s, struct sock *k, uint64_t off, uint8_t *byte);
+uint64_t unread_bytes(struct sockets *s, const struct sock *k); /* that have arrived */
+/* Passes over up to n bytes. */
+size_t read_drop(struct sockets *s, struct sock *k, size_t n);
+
+/* urgent.c */
+void urgent_heard(struct sockets *s, struct sock *k); /* ZEST_EV_URGENT */
+/* Bytes to leave out where the program reads: 1 or 0. */
+size_t urgent_skip(const struct sock *k);
+/* How far one read may go. */
+size_t urgent_limit(const struct sock *k);
+void urgent_passed(struct sock *k); /* `at` has grown */
+bool urgent_at_mark(const struct sock *k);
+bool urgent_pending(struct sockets *s, const struct sock *k); /* POLLPRI */
+/* recv(MSG_OOB): 1, 0 at the end of the stream, -EINVAL, -EAGAIN. */
+ssize_t urgent_recv(struct sockets *s, struct sock *k, int flags, uint8_t *byte);
 
 /* conn.c */
 /* A wait for connect() to end, by whichever call. 0 or -errno. */
