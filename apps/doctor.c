@@ -18,7 +18,7 @@
 
 struct doctor_options {
     const char *ifname; /* NULL: the host, and a line for each */
-    bool json;
+    bool json, try;
     struct doctor_wish wish;
 };
 
@@ -122,7 +122,7 @@ static void json_host(const struct netif_probe_host *h, const struct doctor_repo
 }
 
 static void json_interface(const struct netif_probe_host *h, const struct netif_probe_if *i,
-                           const struct doctor_report *r)
+                           const struct doctor_report *r, const struct doctor_tried *tried)
 {
     char verdict[128];
     doctor_verdict(verdict, sizeof verdict, h, i);
@@ -138,6 +138,19 @@ static void json_interface(const struct netif_probe_host *h, const struct netif_
         printf("%" PRIu64, i->xdp_features);
     else
         printf("null");
+    if (tried) {
+        const struct netif_caps *c = &tried->caps;
+        printf(",\"tried\":{\"works\":%s", tried->works ? "true" : "false");
+        json_pair("error", tried->error);
+        if (tried->works)
+            printf(",\"mode\":\"%s\",\"mtu\":%u,\"gather\":%s,\"gather_max\":%u,"
+                   "\"gather_cheap\":%s,\"send_ns\":%u,\"gather_ns\":%u,\"linear_ns\":%u,"
+                   "\"tx_budget\":%u",
+                   c->mode, c->mtu, c->gather ? "true" : "false", c->gather_max,
+                   c->gather_cheap ? "true" : "false", c->send_ns, c->gather_ns, c->linear_ns,
+                   c->tx_budget);
+        putchar('}');
+    }
     printf(",\"programs\":[");
     for (unsigned k = 0; k < i->n_xdp; k++) {
         const struct netif_probe_xdp *x = &i->xdp[k];
@@ -157,6 +170,9 @@ static const struct opt doctor_opts[] = {
     OPT_HEAD("Doctor:"),
     {'q', "queue", "N", "the receive queue that would be used (default: 0)"},
     {'s', "pool", "SIZE", "the pool that would be used (default: 64M)"},
+    {'t', "try", NULL,
+     "also open a link, as a start would (the queue may pause for a moment), send up to 384 frames "
+     "to nobody, and say what it got"},
     {'J', "json", NULL, "one JSON object"},
     OPT_END,
 };
@@ -170,6 +186,9 @@ static void take(void *ctx, int key, const char *name, const char *arg)
         break;
     case 's':
         o->wish.pool_size = opt_size(name, arg, 8ull << 20, 64ull << 30);
+        break;
+    case 't':
+        o->try = true;
         break;
     case 'J':
         o->json = true;
@@ -191,9 +210,9 @@ static const struct opt_command doctor_command = {
     .name = "zest doctor",
     .about = "Usage: zest doctor [INTERFACE] [OPTION]...\n"
              "What this host and that interface can do for zest, what they can't and why, and for "
-             "each problem\nthe command that mends it. Asks only: it changes nothing, and sends "
-             "nothing. Without an interface:\nthe host, and a line for each interface. Status 1 if "
-             "a start would fail.\n",
+             "each problem\nthe command that mends it. Without an interface: the host, and a line "
+             "for each interface.\nWithout --try it asks only: it changes nothing, and sends "
+             "nothing. Status 1 if a start would fail.\n",
     .tables = {doctor_opts},
     .epilogue = "Examples:\n  zest doctor eth1\n  zest doctor eth1 --json | jq '.interfaces[]"
                 ".findings[] | select(.mend != \"\")'\n",
@@ -214,18 +233,26 @@ static int one(const struct doctor_options *o, const struct netif_probe_host *h,
         return EXIT_FAILED;
     }
     doctor_examine_if(&r, h, &i, &o->wish);
+    struct doctor_tried tried = {0};
+    if (o->try)
+        doctor_try(&tried, o->ifname, &o->wish);
     if (o->json) {
         putchar('{');
         json_host(h, host);
         printf(",\"interfaces\":[");
-        json_interface(h, &i, &r);
+        json_interface(h, &i, &r, o->try ? &tried : NULL);
         printf("]}\n");
     } else {
         printf("host\n");
         print_report(host);
         print_interface(h, &i, &r, host);
+        if (o->try) {
+            char text[NETIF_ERROR];
+            doctor_tried_text(&tried, text, sizeof text);
+            printf("%s: tried: %s\n", i.name, text);
+        }
     }
-    return host->afxdp && r.afxdp ? EXIT_OK : EXIT_FAILED;
+    return (o->try ? tried.works : host->afxdp && r.afxdp) ? EXIT_OK : EXIT_FAILED;
 }
 
 static int every(const struct doctor_options *o, const struct netif_probe_host *h,
@@ -249,7 +276,7 @@ static int every(const struct doctor_options *o, const struct netif_probe_host *
         doctor_examine_if(&r, h, &i, &o->wish);
         if (o->json) {
             printf("%s", shown++ ? "," : "");
-            json_interface(h, &i, &r);
+            json_interface(h, &i, &r, NULL);
             continue;
         }
         char text[128], verdict[128];
@@ -272,6 +299,8 @@ int cmd_doctor(int argc, char **argv)
     find_program(program, sizeof program);
     struct doctor_options o = {.wish = {.program = program, .pool_size = POOL_DEFAULT}};
     opt_parse(&doctor_command, argc, argv, &o);
+    if (o.try && !o.ifname)
+        say_usage("--try which interface?");
     netif_probe_host(&h, "");
     doctor_examine_host(&host, &h, &o.wish);
     return o.ifname ? one(&o, &h, &host) : every(&o, &h, &host);

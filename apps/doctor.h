@@ -52,6 +52,15 @@ struct doctor_finding *doctor_find(struct doctor_report *r, enum doctor_level le
 void doctor_mend(struct doctor_finding *f, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 
+/* A link is opened as a start would, and closed again. */
+struct doctor_tried {
+    bool works;
+    struct netif_caps caps;
+    char error[NETIF_ERROR];
+};
+void doctor_try(struct doctor_tried *t, const char *ifname, const struct doctor_wish *w);
+void doctor_tried_text(const struct doctor_tried *t, char *out, size_t size);
+
 /* A start over AF_XDP on ifname failed: says, short, what of it the doctor knows to mend. */
 void doctor_start_failed(const char *ifname, uint32_t queue, uint64_t pool_size);
 

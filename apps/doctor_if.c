@@ -55,9 +55,9 @@ static unsigned gather_max(const struct netif_probe_host *h, const struct netif_
         return 1;
     if (has_zero_copy(i) != NETIF_YES)
         return NETIF_XDP_GATHER_MAX;
-    return i->zc_max_segs == 0                ? 1
+    return i->zc_max_segs == 0                     ? 1
            : i->zc_max_segs < NETIF_XDP_GATHER_MAX ? i->zc_max_segs
-                                              : NETIF_XDP_GATHER_MAX;
+                                                   : NETIF_XDP_GATHER_MAX;
 }
 
 void doctor_verdict(char *out, size_t size, const struct netif_probe_host *h,
@@ -164,6 +164,16 @@ static void gather(struct doctor_report *r, const struct netif_probe_host *h,
                     "one descriptor a frame in zero-copy mode: payload without headroom is copied");
     else
         doctor_find(r, DOCTOR_OK, "gather", "up to %u descriptors a frame", n);
+}
+
+static void checksums(struct doctor_report *r, const struct netif_probe_host *h,
+                      const struct netif_probe_if *i)
+{
+    bool link =
+        has_zero_copy(i) == NETIF_YES ? i->zc_tx_csum == NETIF_YES : h->tx_metadata == NETIF_YES;
+    doctor_find(r, DOCTOR_OK, "tx-checksums",
+                "zest computes them while it reads or copies the payload%s",
+                link ? "; the link could (by metadata), and is not asked to" : "");
 }
 
 static void queues(struct doctor_report *r, const struct netif_probe_if *i,
@@ -361,6 +371,7 @@ void doctor_examine_if(struct doctor_report *r, const struct netif_probe_host *h
     native(r, i);
     zero_copy(r, i);
     gather(r, h, i);
+    checksums(r, h, i);
     queues(r, i, w);
     mtu(r, i);
     programs(r, i);

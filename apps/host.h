@@ -74,6 +74,7 @@ struct host {
     struct ev_loop *loop;
     struct zbuf_pool *pool;
     struct netif *nif;
+    bool gather; /* payload that lies anywhere goes as descriptors of its own */
     void *mem;
     struct zest *z;
     struct netif_loop *nl;
@@ -106,6 +107,7 @@ int host_close_pair(struct host h[2]);
 
 /* "z0: AF_XDP, native, copy; MTU 1500; ..." on standard error. */
 void host_describe(const struct host *h);
+void host_describe_sending(const struct netif_caps *c, bool gather, char *out, size_t size);
 /* What the application held is given back before host_close(); what the pool holds, in bytes. */
 size_t host_pool_used(const struct host *h);
 

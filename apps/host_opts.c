@@ -57,8 +57,9 @@ const struct opt host_opts[] = {
      "1)"},
     {O_RING, "ring", "N", "AF_XDP: descriptors in each ring, a power of two (default: 2048)"},
     {O_GATHER, "gather", "G",
-     "send payload from where it lies, as several descriptors a frame: auto (where the link does "
-     "it cheaply), always, or never (copy it behind its headers; counted)"},
+     "send payload that has no headroom from where it lies, as several descriptors a frame: auto "
+     "(if that is measured to cost less than copying it; up to 384 frames to nobody), always, or "
+     "never (copy it behind its headers; counted)"},
     {O_MTU, "mtu", "N", "largest IP packet of a TAP or memory link (default: 1500)"},
     {O_POOL, "pool", "SIZE",
      "memory for all packets, sent and received (default: 64M for each queue)"},

@@ -173,6 +173,10 @@ static void print_json(const struct perf_end *e)
         json_string("link_mode", c->mode);
         json_string("interface", c->name);
         json_u64("mtu", c->mtu);
+        json_string("without_headroom", e->host->gather ? "gathered" : "copied");
+        json_u64("send_ns", c->send_ns);
+        json_u64("gather_ns", c->gather_ns);
+        json_u64("linear_ns", c->linear_ns);
     }
     json_string("peer_stack", e->peer.zest ? "zest" : "kernel");
     json_u64("streams", e->plan.streams);

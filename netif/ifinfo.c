@@ -78,6 +78,9 @@ int ifinfo_get(const char *ifname, struct ifinfo *out)
             if (strcmp(out->driver, "veth") == 0)
                 out->peer_index = veth_peer(s, ifname, drv.n_stats);
         }
+        /* IFF_RUNNING would say so up to a second later. */
+        struct ethtool_value up = {.cmd = ETHTOOL_GLINK};
+        out->carrier = ask_ethtool(s, ifname, &up) != 0 || up.data;
         struct ethtool_channels ch = {.cmd = ETHTOOL_GCHANNELS};
         if (ask_ethtool(s, ifname, &ch) == 0)
             out->queues = ch.rx_count + ch.combined_count;

@@ -63,7 +63,7 @@ static inline unsigned link_in_flight(const struct netif *nif)
 
 struct ifinfo {
     unsigned index;
-    bool up;
+    bool up, carrier;
     uint32_t mtu;
     uint8_t mac[6];
     char driver[32];     /* "" = unknown */

@@ -46,6 +46,11 @@ struct netif_caps {
     uint8_t gather_max; /* how many; 0 without gather */
     bool gather_cheap;  /* and cost less than copying 1500 bytes would */
     bool tx_csum, rx_csum;
+    /* What it takes this core to have a frame of that size sent, if it was measured; else 0. */
+    uint32_t send_ns;   /* one descriptor: the headers lie right before the payload */
+    uint32_t gather_ns; /* two: headers, and payload where it lies */
+    uint32_t linear_ns; /* one, and the payload is copied behind its headers first */
+    uint32_t tx_budget; /* xdp, copy mode: frames that one send call moves; 0 = unknown */
 };
 
 struct netif_stats {
@@ -81,6 +86,8 @@ struct netif_xdp_config {
     enum netif_xdp_copy copy;
     uint32_t rx_ring, tx_ring; /* descriptors, powers of two; 0 = 2048 */
     bool gather;               /* ask for several descriptors a frame (XDP_USE_SG) */
+    bool measure;              /* find out whether that is cheap: sends up to 384 frames to itself,
+                                  in at most 10 ms (docs/links.md), and asks for gather if it is */
     bool quiet;                /* do not say on standard error what was fallen back to */
 };
 NETIF_API int netif_open_xdp(const struct netif_xdp_config *cfg, struct netif **out,

@@ -29,6 +29,8 @@
 #define XDP_MAX_TX_SKB_BUDGET 9 /* kernel 6.17: frames that a send call moves in copy mode */
 #endif
 
+#define XDP_TX_BUDGET_DEF 32 /* without it */
+
 #define XDP_CHUNK    4096u
 #define XDP_HEADROOM 256u                                     /* the kernel's XDP_PACKET_HEADROOM */
 #define XDP_RX_ROOM  (XDP_CHUNK - ZBUF_HEADER - XDP_HEADROOM) /* largest frame in one segment */
@@ -105,6 +107,9 @@ void xdp_prog_remove(const struct xdp_prog *p, uint32_t queue);
 /* Frames that were ours, and came in on a queue without a socket. */
 uint64_t xdp_prog_missed(const struct xdp_prog *p);
 void xdp_prog_detach(struct xdp_prog *p);
+
+/* xdp_measure.c: what sending costs, into nif.caps. Before the program sends us frames. */
+void xdp_measure(struct xdp *x);
 
 /* xdp_ring.c */
 void xdp_refill(struct xdp *x);

@@ -200,7 +200,7 @@ static int bind_socket(struct xdp *x, const struct netif_xdp_config *cfg, struct
     int rc = -EOPNOTSUPP;
     for (int way = zero_copy ? 0 : 2; way < (copy ? 4 : 2) && rc != 0 && rc != -EBUSY; way++) {
         bool gather = way == 0 || way == 2;
-        if (gather && !cfg->gather)
+        if (gather && !cfg->gather && !cfg->measure)
             continue;
         rc = bind_once(x, cfg,
                        (way < 2 ? XDP_ZEROCOPY : XDP_COPY) | (gather ? (unsigned)XDP_USE_SG : 0));
@@ -237,7 +237,9 @@ static int bind_socket(struct xdp *x, const struct netif_xdp_config *cfg, struct
     int bytes = SNDBUF_BYTES, budget = (int)x->tx_ring;
     if (setsockopt(x->nif.fd, SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof bytes) < 0)
         setsockopt(x->nif.fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
-    setsockopt(x->nif.fd, SOL_XDP, XDP_MAX_TX_SKB_BUDGET, &budget, sizeof budget);
+    if (setsockopt(x->nif.fd, SOL_XDP, XDP_MAX_TX_SKB_BUDGET, &budget, sizeof budget) < 0)
+        budget = XDP_TX_BUDGET_DEF;
+    x->nif.caps.tx_budget = got.flags & XDP_OPTIONS_ZEROCOPY ? 0 : (uint32_t)budget;
     return 0;
 }
 
@@ -288,8 +290,7 @@ static int open_queue(struct xdp *x, const struct netif_xdp_config *cfg, const s
     c->mtu =
         (uint16_t)(info->mtu < XDP_RX_ROOM - ETH_HEADER ? info->mtu : XDP_RX_ROOM - ETH_HEADER);
     c->gather_max = c->gather ? NETIF_XDP_GATHER_MAX : 0;
-    /* docs/links.md: a second descriptor costs more than copying 1500 bytes wherever it was
-     * measured. */
+    /* Unless it is measured: on veth, a second descriptor costs more than copying 1500 bytes. */
     c->gather_cheap = false;
 
     x->fill_min = XDP_RING_MIN;
@@ -319,6 +320,20 @@ static struct xdp *new_link(const struct netif_xdp_config *cfg, struct xdp_share
     return x;
 }
 
+/* One queue of an interface is like the other. */
+static void measure(struct netif **links, unsigned n)
+{
+    struct netif_caps *c = &links[0]->caps;
+    xdp_measure(xdp_of(links[0]));
+    for (unsigned i = 1; i < n; i++) {
+        struct netif_caps *other = &links[i]->caps;
+        other->send_ns = c->send_ns;
+        other->gather_ns = c->gather_ns;
+        other->linear_ns = c->linear_ns;
+        other->gather_cheap = c->gather_cheap && other->gather;
+    }
+}
+
 /* links[0 .. *made) exist, whatever is returned. */
 static int build(struct xdp_share *s, const struct netif_xdp_config *cfg, unsigned n,
                  struct netif **links, unsigned *made, struct netif_error *err)
@@ -335,6 +350,8 @@ static int build(struct xdp_share *s, const struct netif_xdp_config *cfg, unsign
         rc = xdp_prog_attach(&s->prog, cfg, &info, err);
     for (unsigned i = 0; i < n && rc == 0; i++)
         rc = open_queue(xdp_of(links[i]), cfg, &info, err);
+    if (rc == 0 && cfg->measure && info.carrier)
+        measure(links, n);
     /* Only when all can receive. */
     for (unsigned i = 0; i < n && rc == 0; i++) {
         const struct xdp *x = xdp_of(links[i]);

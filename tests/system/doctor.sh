@@ -67,6 +67,12 @@ check "no zero-copy" finding note zero-copy veth z0
 check "gather" finding ok gather 'up to 4' z0
 check "what a start would get" grep -F '"expected":"AF_XDP, native, copy, up to 4 descriptors a frame"' "$D"
 check "and it gets that" bash -c "'$BUILD/system/netif_frames' info xdp:z0:10.77.0.10:gather | tee /dev/stderr | grep 'mode=copy' | grep 'gather=1'"
+check "--try opens a link and measures" status 0 "$ZEST" doctor z0 --try
+check "that is copy mode" grep -E '^z0: tried: AF_XDP copy, MTU 1500, [0-9]+ frames a send call; (a frame takes|what)' "$LAB_TMP/out"
+check "--try --json" is_json "$ZEST" doctor z0 --try --json
+check "says so, too" grep -E '"tried":\{"works":true,"error":"","mode":"copy","mtu":1500,"gather":true' "$D"
+check "nothing stays behind" finding ok xdp-attached . z0
+check "--try needs an interface" status 2 "$ZEST" doctor --try
 check "checksums are there" finding ok peer-checksums p0 z0
 peer ethtool -K p0 tx on >/dev/null
 check "checksums are missing" finding warning peer-checksums 'ip netns exec peer ethtool -K p0 tx off' z0
@@ -127,8 +133,14 @@ else
     skipped "a program that netlink attached: $(tail -n 1 "$LAB_TMP/ip.log")"
 fi
 check "with all that mended, zest starts" start_echo
+check "and says how it sends, and why" grep -E 'payload without headroom is (copied|gathered)(, [+-]|: what)' "$LAB_TMP/echo.log"
 check "and works" echo_random 1M
 check "and ends" stop_echo
+for way in always:gathered never:copied; do
+    check "--gather ${way%:*}: it starts" start_echo --gather "${way%:*}"
+    check "and says so" grep "payload without headroom is ${way#*:}, as --gather says" "$LAB_TMP/echo.log"
+    check "and ends" stop_echo
+done
 
 # ---- TAP
 

@@ -7,7 +7,7 @@
  *                                    byte of what comes back
  *   netif_frames hold    LINK        opens the link and waits to be told to stop
  *
- * LINK is xdp:IFNAME:OUR_IP[:generic|native|zero-copy|gather|pool=MiB] or
+ * LINK is xdp:IFNAME:OUR_IP[:generic|native|zero-copy|gather|measure|pool=MiB] or
  * tap:IFNAME:OUR_IP[:HOST_CIDR|mtu=N]. Before it ends, it closes the link and destroys the pool: a
  * segment that did not come home fails. */
 #include <arpa/inet.h>
@@ -66,6 +66,8 @@ static void open_link(char *text)
             xc.copy = NETIF_XDP_ZERO_COPY;
         else if (strcmp(opt, "gather") == 0)
             xc.gather = true;
+        else if (strcmp(opt, "measure") == 0)
+            xc.measure = true;
         else if (strncmp(opt, "pool=", 5) == 0)
             pool_mib = strtoul(opt + 5, NULL, 10);
         else if (strncmp(opt, "mtu=", 4) == 0)
@@ -89,6 +91,10 @@ static void open_link(char *text)
     printf("%s %s mode=%s mtu=%u gather=%d mac=%02x:%02x:%02x:%02x:%02x:%02x\n", l.caps->kind,
            l.caps->name, l.caps->mode, l.caps->mtu, l.caps->gather, l.caps->mac[0], l.caps->mac[1],
            l.caps->mac[2], l.caps->mac[3], l.caps->mac[4], l.caps->mac[5]);
+    if (xc.measure)
+        printf("send_ns=%u gather_ns=%u linear_ns=%u gather_cheap=%d tx_budget=%u\n",
+               l.caps->send_ns, l.caps->gather_ns, l.caps->linear_ns, l.caps->gather_cheap,
+               l.caps->tx_budget);
     fflush(stdout);
     l.gather = l.caps->gather;
 }
