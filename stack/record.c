@@ -41,7 +41,7 @@ static struct record_place place_of(const struct zest *z, const struct zbuf *zb,
         .off = (uint32_t)(p - (const uint8_t *)zb),
         .data_off = (uint32_t)(zb->data - (const uint8_t *)zb),
         .cls = zb->cls,
-        .received = zb->owner == zbuf_budget_id(z->tcp.rcv),
+        .received = (uint16_t)mem_kind(z, zb),
     };
 }
 
@@ -258,6 +258,8 @@ void record_init(struct zest *z)
         .rx_hold_max = cfg->rx_hold_max,
         .ctrl_reserve = cfg->ctrl_reserve,
         .max_conns = cfg->max_conns,
+        .conn_mem_min = cfg->conn_mem_min,
+        .rx_seg = cfg->rx_seg,
         .max_listeners = cfg->max_listeners,
         .max_pbufs = cfg->max_pbufs,
         .snd_buf = cfg->snd_buf,

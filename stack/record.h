@@ -33,6 +33,7 @@ struct record_head {
     uint32_t rules;     /* changes when the same input may give another output */
     uint64_t pool_size;
     uint64_t rx_hold_max, ctrl_reserve;
+    uint32_t conn_mem_min, rx_seg;
     uint32_t max_conns, max_listeners, max_pbufs, snd_buf, rcv_buf;
     uint16_t mtu;
     uint8_t gather, gather_max, tx_csum_offload, rx_csum_trusted, prefix_len;
@@ -40,8 +41,8 @@ struct record_head {
     uint8_t share_count, share_index;
     uint8_t tso_segs;
 };
-_Static_assert(sizeof(struct record_head) == 128, "the same on every machine");
-#define RECORD_RULES 2u
+_Static_assert(sizeof(struct record_head) == 136, "the same on every machine");
+#define RECORD_RULES 3u
 
 enum record_op {
     REC_INPUT = 1, /* calls */
@@ -75,7 +76,7 @@ struct record_place {
     uint32_t off;        /* of the bytes in it */
     uint32_t data_off;   /* of zb->data */
     uint16_t cls;
-    uint16_t received; /* the segment is charged to what connections have received */
+    uint16_t received; /* mem_kind() */
 };
 #define RECORD_NOWHERE UINT32_MAX
 

@@ -276,9 +276,10 @@ static int64_t play_write(struct replay *p)
     if (!zb)
         return 0;
     /* Whose memory it is decides what it counts against. */
-    bool received = zb->owner == zbuf_budget_id(p->z->tcp.rcv);
-    if (received != (at.received != 0) &&
-        zbuf_charge(zb, at.received ? p->z->tcp.rcv : zbuf_budget_app(p->pool)) < 0)
+    struct zbuf_budget *whose = at.received == 0   ? zbuf_budget_app(p->pool)
+                                : at.received == 1 ? p->z->tcp.rcv
+                                                   : p->z->tcp.mem.kept;
+    if (mem_kind(p->z, zb) != at.received && zbuf_charge(zb, whose) < 0)
         fail(p, ZEST_REPLAY_DIFFERS, "the pool is too small to play it");
     ssize_t n = is_good(p) ? tcp_write(p->z, conn, (uint8_t *)zb + at.off, len) : 0;
     if (fresh)
@@ -490,6 +491,8 @@ static int read_head(const void *recording, size_t len, struct record_head *head
         .tso_segs = head->tso_segs,
         .rx_csum_trusted = head->rx_csum_trusted != 0,
         .max_conns = head->max_conns,
+        .conn_mem_min = head->conn_mem_min ? head->conn_mem_min : ZEST_MEM_NONE,
+        .rx_seg = head->rx_seg,
         .max_listeners = head->max_listeners,
         .max_pbufs = head->max_pbufs,
         .snd_buf = head->snd_buf,

@@ -41,6 +41,16 @@ static uint32_t v4_of(const struct zest_addr *a)
     return v;
 }
 
+/* The class that a payload of so many bytes needs: what is set aside must be of that size. */
+static uint32_t segment_for(uint32_t bytes)
+{
+    uint32_t seg = ZBUF_SEG_MIN;
+
+    while (seg < ZBUF_OVERHEAD + bytes)
+        seg *= 2;
+    return seg;
+}
+
 /* cfg with its defaults put in. */
 static int complete_config(struct zest_config *out, const struct zest_config *cfg)
 {
@@ -74,6 +84,12 @@ static int complete_config(struct zest_config *out, const struct zest_config *cf
         out->rcv_buf = 1u << 20;
     if (!out->rx_hold_max)
         out->rx_hold_max = zbuf_pool_size(cfg->pool) / 2;
+    if (!out->rx_seg)
+        out->rx_seg = segment_for(TCP_RX_FRONT + ETH_HLEN + out->mtu);
+    if (!out->conn_mem_min)
+        out->conn_mem_min = out->rx_seg;
+    if (out->conn_mem_min == ZEST_MEM_NONE)
+        out->conn_mem_min = 0;
     if (!out->ctrl_reserve)
         out->ctrl_reserve = 2u << 20;
     if (out->share_count <= 1)
@@ -81,7 +97,9 @@ static int complete_config(struct zest_config *out, const struct zest_config *cf
     if (out->share_index >= out->share_count)
         return -EINVAL;
     if (out->mtu < 576 || out->max_conns > 1u << 24 || out->max_listeners > 1u << 16 ||
-        out->max_pbufs < out->max_conns || out->snd_buf > 1u << 30 || out->rcv_buf > 1u << 30 ||
+        out->max_pbufs < out->max_conns || out->rx_seg < ZBUF_SEG_MIN ||
+        out->rx_seg > ZBUF_SEG_MAX || (out->rx_seg & (out->rx_seg - 1)) != 0 ||
+        out->conn_mem_min > 1u << 30 || out->snd_buf > 1u << 30 || out->rcv_buf > 1u << 30 ||
         out->rx_hold_max < 64u * 1024u || (cfg->record_mem && cfg->record_size < ZEST_RECORD_MIN))
         return -EINVAL;
     return 0;
@@ -94,16 +112,6 @@ size_t zest_size(const struct zest_config *cfg)
     if (!cfg || complete_config(&full, cfg) < 0)
         return 0;
     return round_up_64(sizeof(struct zest)) + tcp_size(&full);
-}
-
-/* The class that a payload of so many bytes needs: what is set aside must be of that size. */
-static uint32_t segment_for(uint32_t bytes)
-{
-    uint32_t seg = ZBUF_SEG_MIN;
-
-    while (seg < ZBUF_OVERHEAD + bytes)
-        seg *= 2;
-    return seg;
 }
 
 /* Frames that a link still owns keep their budget alive: it goes with the pool then. */
@@ -126,6 +134,7 @@ int zest_init(void *mem, const struct zest_config *cfg, struct zest **out)
     memset(z, 0, sizeof *z);
     z->cfg = full;
     z->pool = full.pool;
+    z->watch = zbuf_debugging(full.pool);
     z->ip4_be = v4_of(&full.ip);
     z->ip = ipaddr_from_v4(z->ip4_be);
     z->mask_be = __builtin_bswap32(UINT32_MAX << (32 - full.prefix_len));

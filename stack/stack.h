@@ -18,6 +18,8 @@
 #define assert(cond) ((cond) ? (void)0 : stack_assert_failed(#cond, __FILE__, __LINE__))
 _Noreturn void stack_assert_failed(const char *cond, const char *file, int line);
 
+#define TCP_RX_FRONT 256u /* what a link leaves free in front of a frame, XDP_PACKET_HEADROOM */
+
 #define NS_PER_US 1000ull
 #define NS_PER_MS 1000000ull
 #define NS_PER_S  1000000000ull
@@ -123,6 +125,7 @@ struct zest {
     struct zbuf_pool *pool;
     struct zbuf_budget *ctrl; /* headers, ACKs, ARP, RST */
     struct zbuf_budget *tx;   /* frames that data had to be copied into */
+    bool watch;               /* the pool is in debug mode */
     uint64_t now_ns;          /* the time of the last input or output */
     uint32_t ip4_be, mask_be, gateway_be;
     struct ipaddr ip;

@@ -5,6 +5,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "tcp_mem.h"
+
 struct zest;
 struct pkt;
 struct ipaddr;
@@ -40,7 +42,9 @@ struct tcp {
     uint32_t pbufs_free;
     uint32_t conns_without_pbuf; /* live connections that hold none: one is kept for each */
 
-    struct zbuf_budget *rcv; /* received segments are charged to it once a connection holds them */
+    struct zbuf_budget *rcv;    /* received segments: what listeners' groups are under */
+    struct zbuf_budget *copied; /* what zest_write_copy() allocates */
+    struct tcp_mem mem;
     uint32_t port_hint;
 };
 

@@ -63,6 +63,8 @@ int tcp_listen(struct zest *z, const struct zest_addr *local, unsigned backlog, 
         .local = ip,
         .port = local->port,
         .backlog = backlog ? backlog : TCP_BACKLOG,
+        .group = mem_group_open(z, local->port),
+        .mem_min = UINT32_MAX,
         .snd_buf = z->cfg.snd_buf,
         .rcv_buf = z->cfg.rcv_buf,
         .keep_intvl_s = 75,
@@ -137,6 +139,7 @@ int tcp_connect(struct zest *z, const struct zest_addr *remote, const struct zes
     c->local = z->ip;
     c->local_port = port;
     c->port_given = local && local->port;
+    mem_promise_default(z, c);
     tcp_open(z, c, NULL);
     tcp_set_state(z, c, ZEST_SYN_SENT);
     *out = tcp_conn_handle(z, c);
@@ -178,6 +181,10 @@ ssize_t tcp_write(struct zest *z, zest_handle conn, const void *addr, size_t len
     if (len == 0)
         return 0;
     uint32_t n = (uint32_t)min_u64(len, sendq_room(z, c));
+    if (n > 0 && !mem_may_send(z, c, zb)) {
+        mem_wait(z, c, c->group->budget, zb->size - ZBUF_OVERHEAD);
+        n = 0;
+    }
     if (n > 0)
         sendq_append(z, c, (uint8_t *)(uintptr_t)addr, n, zb);
     if (n < len)
@@ -202,8 +209,10 @@ ssize_t tcp_write_copy(struct zest *z, zest_handle conn, const void *addr, size_
     while (done < len) {
         /* One full segment each, so that it leaves in place. */
         uint32_t n = (uint32_t)min_u64(min_u64(len - done, sendq_room(z, c)), c->mss);
-        struct zbuf *zb = n ? stack_alloc(z, zbuf_budget_app(z->pool), n) : NULL;
+        struct zbuf *zb = n ? stack_alloc(z, z->tcp.copied, n) : NULL;
         if (!zb) {
+            if (n)
+                mem_wait(z, c, z->tcp.copied, n);
             if (n && done == 0)
                 return -ENOBUFS;
             c->want_write = true;
@@ -282,9 +291,10 @@ int tcp_release(struct zest *z, zest_handle conn, const struct zest_view *views,
         if (c) {
             assert(c->rcv_lent >= views[i].len && c->held >= zb->size);
             c->rcv_lent -= views[i].len;
-            c->held -= zb->size;
+            mem_drop(z, c, zb);
+        } else {
+            zbuf_free(zb);
         }
-        zbuf_free(zb);
     }
     if (c && c->state != ZEST_CLOSED)
         tcp_kick(z, c);
@@ -338,6 +348,7 @@ static int close_listener(struct zest *z, struct tcp_listener *l)
             break;
         }
     }
+    mem_group_leave(z, l->group);
     uint32_t generation = l->generation;
     *l = (struct tcp_listener){.generation = generation + 1};
     return 0;
@@ -393,6 +404,7 @@ int tcp_set_option(struct zest *z, zest_handle handle, enum zest_option opt, uin
 {
     struct tcp_listener *l = tcp_listener_of(z, handle);
     struct tcp_conn *c = tcp_conn_of(z, handle);
+    int err;
 
     if (!l && !c)
         return -EBADF;
@@ -445,6 +457,31 @@ int tcp_set_option(struct zest *z, zest_handle handle, enum zest_option opt, uin
             return -EINVAL;
         SET(ttl, (uint8_t)value);
         break;
+    case ZEST_OPT_MEM_MIN:
+        if (value > 1u << 30 ||
+            (l ? l->mem_max && value > l->mem_max : c->mem_max && value > c->mem_max))
+            return -EINVAL;
+        if (c && c->state != ZEST_CLOSED && c->state != ZEST_TIME_WAIT &&
+            mem_promise(z, c, value) < 0)
+            return -ENOBUFS;
+        if (l)
+            l->mem_min = value;
+        break;
+    case ZEST_OPT_MEM_MAX:
+        if (value && value < (l ? l->mem_min == UINT32_MAX ? 0 : l->mem_min : c->mem_min))
+            return -EINVAL;
+        SET(mem_max, value);
+        break;
+    case ZEST_OPT_LISTENER_MEM_MIN:
+    case ZEST_OPT_LISTENER_MEM_MAX:
+        if (!l)
+            return -EINVAL;
+        err = opt == ZEST_OPT_LISTENER_MEM_MIN
+                  ? mem_group_limits(z, l->group, value, l->group->max)
+                  : mem_group_limits(z, l->group, l->group->min, value);
+        if (err < 0)
+            return err;
+        break;
     case ZEST_OPT_DSCP:
         if (value > 63)
             return -EINVAL;
@@ -489,6 +526,9 @@ int zest_conn_info(const struct zest *z, zest_handle conn, struct zest_conn_info
         .rtos = c->rtos,
         .fast_retransmits = c->fast_retransmits,
         .soft_error = c->soft_error,
+        .mem_held = c->held,
+        .mem_min = c->mem_min,
+        .mem_max = mem_limit(z, c),
         .bytes_read = c->bytes_received - c->rcv_queued,
         .urgent_end = c->urgent_end,
     };

@@ -43,10 +43,9 @@
 #define TCP_REASS_MAX 1024u /* segments in one reassembly queue */
 #define TCP_COPYBREAK 512u  /* smaller segments are joined in the receive queue */
 #define TCP_HELD_MIN                                                                               \
-    (64u * 1024u)            /* memory that one connection may hold even when it is scarce         \
-                              */
-#define TCP_RX_MIN      16u  /* segments that can always be received, over all connections */
-#define TCP_RX_FRONT    256u /* what a link leaves free in front of a frame, XDP_PACKET_HEADROOM */
+    (64u * 1024u)              /* memory that one connection may hold even when it is scarce       \
+                                */
+#define TCP_RX_MIN      16u    /* segments that can always be received, over all connections */
 #define TCP_WND_MAX     65535u /* what the window field holds */
 #define TCP_GSO_MAX     65535u /* IP packet that a link cuts up */
 #define TCP_RCV_BUF_MIN 2048u  /* that zest_set_option() takes */
@@ -191,7 +190,12 @@ struct tcp_conn {
     uint32_t fin_seq;
     uint32_t rcv_buf;
     uint32_t rcv_queued, rcv_lent; /* bytes */
-    uint32_t held; /* bytes of segments charged to tcp.rcv that this connection keeps alive */
+    uint32_t held;                 /* bytes of received segments that this connection keeps alive */
+    uint32_t mem_min, mem_max;     /* of it; mem_max 0 = what the day allows */
+    struct tcp_group *group;
+    uint64_t who; /* for zbuf_set_holder() */
+    struct tcp_conn *wait_prev, *wait_next;
+    bool waits;                     /* for memory, see tcp_mem.c */
     struct zbuf *rq_head, *rq_tail; /* in order, ready to be read */
     struct zbuf *reass;             /* out of order, by sequence number (zb->user) */
     uint32_t reass_segs;
@@ -240,6 +244,8 @@ struct tcp_listener {
     bool nodelay;
     uint32_t snd_buf, rcv_buf, keep_idle_s, keep_intvl_s, keep_cnt, user_timeout_ms;
     uint8_t ttl, dscp;
+    struct tcp_group *group;
+    uint32_t mem_min, mem_max; /* of its connections; mem_min UINT32_MAX: as by default */
 };
 
 /* tcp_api.c: the public calls of the same names */
@@ -324,7 +330,6 @@ void recvq_data(struct zest *z, struct tcp_conn *c, struct pkt *pk, struct tcp_s
 void recvq_free(struct zest *z, struct tcp_conn *c);
 uint32_t recvq_window(const struct zest *z, const struct tcp_conn *c);
 bool recvq_update_due(const struct zest *z, const struct tcp_conn *c);
-uint32_t recvq_held_limit(const struct zest *z);
 bool recvq_is_over(const struct zest *z, bool limit_reached);
 
 /* tcp_frame.c: a segment becomes a frame, where possible without a copy */

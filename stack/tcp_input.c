@@ -99,6 +99,7 @@ void tcp_open(struct zest *z, struct tcp_conn *c, const uint32_t *above)
     c->ts_on = c->wscale_on = true;
     c->ts_offset = (uint32_t)(c->iss * 2654435761u);
     c->rcv_wscale = window_shift(c->rcv_buf);
+    c->who = addr_holder(&c->remote, c->remote_port);
     tcp_set_mss(z, c);
     tcp_table_insert(z, c);
 }
@@ -177,6 +178,10 @@ static void input_listen(struct zest *z, struct tcp_listener *l, struct pkt *pk,
     c->listener = l;
     l->waiting++;
     c->nodelay = l->nodelay;
+    mem_group_leave(z, c->group);
+    c->group = l->group;
+    c->group->members++;
+    c->mem_max = l->mem_max;
     c->snd_buf = l->snd_buf;
     c->rcv_buf = l->rcv_buf;
     c->keep_idle_s = l->keep_idle_s;
@@ -185,6 +190,13 @@ static void input_listen(struct zest *z, struct tcp_listener *l, struct pkt *pk,
     c->user_timeout_ms = l->user_timeout_ms;
     c->ttl = l->ttl;
     c->dscp = l->dscp;
+    if (l->mem_min == UINT32_MAX)
+        mem_promise_default(z, c);
+    else if (mem_promise(z, c, l->mem_min) < 0) {
+        z->stats.drop_tcp_promise++;
+        tcp_conn_end(z, c, ENOBUFS);
+        return;
+    }
     tcp_open(z, c, above);
     tcp_set_state(z, c, ZEST_SYN_RECEIVED);
     take_syn(z, c, seg);

@@ -1,44 +1,21 @@
 /* tcp_recvq.c - received bytes: the queue that zest_read() lends from, and the segments that came
  * out of order.
  *
- * Nothing is copied: a received segment's memory moves from the link's budget to the connections'
- * budget (zbuf_charge) and waits here. The exceptions are small segments, which would each hold a
- * whole frame for a few bytes: they are joined to the one before; and when memory is used up.
+ * Nothing is copied: a received segment's memory moves from the link's budget to that of the
+ * connection's group (tcp_mem.c) and waits here. The exceptions are small segments, which would
+ * each hold a whole frame for a few bytes: they are joined to the one before; and when memory is
+ * used up.
  *
- * How much memory one connection may hold depends on how much is left (half of it), so one that
- * stalls can never take all, and the window that is advertised follows. Segments out of order get
- * half of that, and make room for the next one in order, so a queue full of them can't stop the
- * byte they wait for. */
+ * How much memory one connection may hold is tcp_mem.c's business, and the window that is
+ * advertised follows. Segments out of order get half of that, and make room for the next one in
+ * order, so a queue full of them can't stop the byte they wait for. */
 #include "tcp_conn.h"
-
-uint32_t recvq_held_limit(const struct zest *z)
-{
-    uint64_t used = zbuf_budget_used(z->tcp.rcv);
-    uint64_t left = z->cfg.rx_hold_max > used ? z->cfg.rx_hold_max - used : 0;
-
-    return (uint32_t)min_u64(max_u64(left / 2, TCP_HELD_MIN), 1u << 30);
-}
 
 /* What is held just now depends on when links and readers give back: for a recording it is an
  * answer of the pool's like any other. */
 bool recvq_is_over(const struct zest *z, bool limit_reached)
 {
     return z->rec ? record_ask(z->rec, limit_reached, NULL) : limit_reached;
-}
-
-/* The memory of pk's frame passes to c. */
-static bool take(struct zest *z, struct tcp_conn *c, struct pkt *pk, uint32_t limit)
-{
-    if (recvq_is_over(z, c->held + pk->zb->size > limit) || !stack_charge(z, pk->zb, z->tcp.rcv))
-        return false;
-    c->held += pk->zb->size;
-    return true;
-}
-
-static void drop(struct tcp_conn *c, struct zbuf *zb)
-{
-    c->held -= zb->size;
-    zbuf_free(zb);
 }
 
 static void append(struct tcp_conn *c, struct zbuf *zb)
@@ -52,14 +29,14 @@ static void append(struct tcp_conn *c, struct zbuf *zb)
 }
 
 /* Moves what has become contiguous from the reassembly queue to the receive queue. */
-static void drain_reass(struct tcp_conn *c)
+static void drain_reass(struct zest *z, struct tcp_conn *c)
 {
     for (struct zbuf *zb; (zb = c->reass) && seq_leq((uint32_t)zb->user, c->rcv_nxt);) {
         uint32_t old = c->rcv_nxt - (uint32_t)zb->user;
         c->reass = zb->next;
         c->reass_segs--;
         if (old >= zb->len) {
-            drop(c, zb);
+            mem_drop(z, c, zb);
             continue;
         }
         zb->data += old;
@@ -68,13 +45,13 @@ static void drain_reass(struct tcp_conn *c)
     }
 }
 
-static void drop_last_reass(struct tcp_conn *c)
+static void drop_last_reass(struct zest *z, struct tcp_conn *c)
 {
     struct zbuf **p = &c->reass;
 
     while ((*p)->next)
         p = &(*p)->next;
-    drop(c, *p);
+    mem_drop(z, c, *p);
     *p = NULL;
     c->reass_segs--;
 }
@@ -145,7 +122,7 @@ static bool pack(struct zest *z, struct tcp_conn *c)
         if (c->rq_tail == next)
             c->rq_tail = zb;
         z->stats.rx_copied_bytes += next->len;
-        drop(c, next);
+        mem_drop(z, c, next);
         freed = true;
     }
     return freed;
@@ -154,14 +131,14 @@ static bool pack(struct zest *z, struct tcp_conn *c)
 static void in_order(struct zest *z, struct tcp_conn *c, struct pkt *pk, uint32_t len)
 {
     if (!join(z, c, pk, len)) {
-        while (!take(z, c, pk, recvq_held_limit(z))) {
+        while (!mem_take(z, c, pk->zb, mem_limit(z, c))) {
             if (pack(z, c))
                 continue;
             if (!c->reass) {
                 z->stats.drop_tcp_no_memory++;
                 return;
             }
-            drop_last_reass(c);
+            drop_last_reass(z, c);
             z->stats.drop_tcp_reass++;
         }
         struct zbuf *zb = pk->zb;
@@ -171,7 +148,7 @@ static void in_order(struct zest *z, struct tcp_conn *c, struct pkt *pk, uint32_
         append(c, zb);
     }
     bool filled = c->reass != NULL;
-    drain_reass(c);
+    drain_reass(z, c);
     plan_ack(z, c, filled);
     tcp_event(z, c, ZEST_EV_READABLE);
 }
@@ -210,7 +187,7 @@ static void out_of_order(struct zest *z, struct tcp_conn *c, struct pkt *pk, uin
         z->stats.tcp_rx_dup++;
         return;
     }
-    if (c->reass_segs >= TCP_REASS_MAX || !take(z, c, pk, recvq_held_limit(z) / 2)) {
+    if (c->reass_segs >= TCP_REASS_MAX || !mem_take(z, c, pk->zb, mem_limit(z, c) / 2)) {
         z->stats.drop_tcp_reass++;
         return;
     }
@@ -235,17 +212,16 @@ void recvq_data(struct zest *z, struct tcp_conn *c, struct pkt *pk, struct tcp_s
 
 void recvq_free(struct zest *z, struct tcp_conn *c)
 {
-    (void)z;
     while (c->rq_head) {
         struct zbuf *zb = c->rq_head;
         c->rq_head = zb->next;
-        drop(c, zb);
+        mem_drop(z, c, zb);
     }
     c->rq_tail = NULL;
     while (c->reass) {
         struct zbuf *zb = c->reass;
         c->reass = zb->next;
-        drop(c, zb);
+        mem_drop(z, c, zb);
     }
     c->rcv_queued = c->reass_segs = 0;
 }
@@ -255,7 +231,7 @@ static uint32_t free_window(const struct zest *z, const struct tcp_conn *c)
 {
     uint32_t taken = c->rcv_queued + c->rcv_lent;
     uint32_t by_buffer = taken < c->rcv_buf ? c->rcv_buf - taken : 0;
-    uint32_t limit = recvq_held_limit(z);
+    uint32_t limit = mem_limit(z, c);
     uint32_t by_memory = limit > c->held ? (limit - c->held) / 3 : 0;
 
     if (z->rec && !record_ask(z->rec, by_memory < by_buffer, &by_memory))

@@ -28,7 +28,7 @@ size_t tcp_size(const struct zest_config *cfg)
            align_64(cfg->max_listeners * sizeof(struct tcp_listener)) +
            align_64(cfg->max_pbufs * sizeof(struct pbuf)) +
            align_64(bucket_count(cfg) * sizeof(struct tcp_conn *)) +
-           align_64((cfg->max_conns + 1) * sizeof(struct tcp_conn *));
+           align_64((cfg->max_conns + 1) * sizeof(struct tcp_conn *)) + align_64(mem_size(cfg));
 }
 
 static void *carve(uint8_t **p, size_t n)
@@ -44,25 +44,15 @@ int tcp_init(struct zest *z, void *mem)
     struct tcp *t = &z->tcp;
     uint8_t *p = mem;
 
-    /* Applications on both sides may fill their pools with what they send, and still read: a few
-     * segments are always there to receive into, or neither would ever get a byte. */
-    uint32_t seg = ZBUF_SEG_MIN;
-    while (seg < ZBUF_OVERHEAD + TCP_RX_FRONT + ETH_HLEN + cfg->mtu)
-        seg *= 2;
-    t->rcv = zbuf_budget_open(z->pool, &(struct zbuf_budget_config){
-                                           .name = "received",
-                                           .min_bytes = min_u64(TCP_RX_MIN * seg, cfg->rx_hold_max),
-                                           .min_seg = seg,
-                                           .max_bytes = cfg->rx_hold_max,
-                                       });
-    if (!t->rcv)
-        return -ENOBUFS;
     memset(mem, 0, tcp_size(cfg));
     t->conns = carve(&p, cfg->max_conns * sizeof(struct tcp_conn));
     t->listeners = carve(&p, cfg->max_listeners * sizeof(struct tcp_listener));
     t->pbufs = carve(&p, cfg->max_pbufs * sizeof(struct pbuf));
     t->buckets = carve(&p, bucket_count(cfg) * sizeof(struct tcp_conn *));
     t->heap = carve(&p, (cfg->max_conns + 1) * sizeof(struct tcp_conn *));
+    void *groups = carve(&p, mem_size(cfg));
+    if (mem_init(z, groups) < 0)
+        return -ENOBUFS;
     t->bucket_mask = bucket_count(cfg) - 1;
     for (uint32_t i = cfg->max_conns; i-- > 0;) {
         t->conns[i].next = t->free_conns;
@@ -82,7 +72,7 @@ void tcp_fini(struct zest *z)
         sendq_free(z, &z->tcp.conns[i]);
         recvq_free(z, &z->tcp.conns[i]);
     }
-    zbuf_budget_destroy(z->tcp.rcv); /* lent views keep it alive: it goes with the pool then */
+    mem_fini(z);
 }
 
 /* ---- handles */
@@ -246,6 +236,8 @@ unsigned tcp_events(struct zest *z, struct zest_event *ev, unsigned max)
 {
     unsigned n = 0;
 
+    if (z->tcp.mem.waiting)
+        mem_wake(z);
     for (struct tcp_listener *l; n < max && (l = z->tcp.listener_events); n++) {
         ev[n] = (struct zest_event){
             .handle = tcp_listener_handle(z, l), .user = l->user, .events = ZEST_EV_ACCEPT};
@@ -270,6 +262,10 @@ static void slot_free(struct zest *z, struct tcp_conn *c)
     tcp_list_remove(z, c);
     timer_off(z, c);
     event_remove(z, c);
+    mem_wait_end(z, c);
+    (void)mem_promise(z, c, 0);
+    mem_forget(z, c);
+    mem_group_leave(z, c->group);
     z->tcp.conns_without_pbuf--;
     z->stats.conns--;
     uint32_t generation = c->generation;
@@ -292,6 +288,8 @@ struct tcp_conn *tcp_conn_new(struct zest *z)
     uint32_t generation = c->generation;
     memset(c, 0, sizeof *c);
     c->generation = generation ? generation : 1;
+    c->group = &z->tcp.mem.group[0];
+    c->group->members++;
     c->cc = &tcp_cc_newreno;
     c->path_mtu = z->cfg.mtu;
     c->peer_mss = TCP_MSS_DEFAULT;
@@ -341,6 +339,7 @@ static void leave_listener(struct tcp_conn *c)
 void tcp_conn_end(struct zest *z, struct tcp_conn *c, int error)
 {
     leave_listener(c);
+    mem_wait_end(z, c);
     sendq_free(z, c);
     if (error || !c->attached)
         recvq_free(z, c);
@@ -381,6 +380,8 @@ void tcp_start_time_wait(struct zest *z, struct tcp_conn *c)
 {
     tcp_set_state(z, c, ZEST_TIME_WAIT);
     sendq_free(z, c);
+    mem_wait_end(z, c);
+    (void)mem_promise(z, c, 0); /* nothing will come any more */
     c->rtx_ns = c->keep_ns = c->delack_ns = ZEST_NEVER;
     c->wait_ns = z->now_ns + 2 * TCP_MSL_NS;
     tcp_event(z, c, ZEST_EV_CLOSED);

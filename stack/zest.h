@@ -81,6 +81,10 @@ struct zest_config {
     uint64_t
         rx_hold_max; /* bytes of segments that all receive queues together may hold; 0 = a half of
                         the pool. One connection may hold an eighth of it at least rcv_buf. */
+    uint32_t conn_mem_min; /* bytes of segments that each connection is guaranteed to receive into:
+                              0 = one frame; ZEST_MEM_NONE = nothing. See ZEST_OPT_MEM_MIN. */
+    uint32_t rx_seg; /* size of the segments that the link receives frames in; 0 = what a frame
+                        of mtu needs */
     uint64_t ctrl_reserve; /* bytes set aside for headers, ACK, ARP, RST; 0 = 2 MiB */
     uint8_t secret[16]; /* for ISNs, ports and hash tables; random, and different for each stack */
     void *record_mem;   /* NULL, or memory for a recording of what goes in; see zest_record.h */
@@ -92,8 +96,9 @@ struct zest_config {
     uint8_t tso_segs; /* the link cuts a TCP frame into so many full segments by itself, of an IP
                          packet of up to 64 KiB; 0 = it can't. Needs tx_csum_offload and gather. */
     uint8_t pad[5];
-    uint64_t reserved[5];
+    uint64_t reserved[4];
 };
+#define ZEST_MEM_NONE UINT32_MAX
 
 /* Bytes that zest_init() needs for cfg; 0 if cfg is invalid. */
 ZEST_API size_t zest_size(const struct zest_config *cfg);
@@ -169,7 +174,7 @@ enum {
     ZEST_EV_ACCEPT = 1 << 0,    /* a listener has a connection for zest_accept() */
     ZEST_EV_CONNECTED = 1 << 1, /* zest_connect() succeeded */
     ZEST_EV_READABLE = 1 << 2,  /* new bytes */
-    ZEST_EV_WRITABLE = 1 << 3,  /* room again, after a zest_write() that took less than all */
+    ZEST_EV_WRITABLE = 1 << 3,  /* room (or memory) again, after a write that took less than all */
     ZEST_EV_EOF = 1 << 4,       /* the peer has closed its direction; all its bytes can be read */
     ZEST_EV_ERROR = 1 << 5,     /* the connection ended; error says why */
     ZEST_EV_CLOSED =
@@ -217,7 +222,7 @@ ZEST_API int zest_change_port(struct zest *z, zest_handle conn, uint16_t port);
  * no new reference. -EAGAIN when none were taken. */
 ZEST_API ssize_t zest_write(struct zest *z, zest_handle conn, const void *addr, size_t len);
 /* The same for bytes that lie anywhere: copies them into segments of the pool. Counted in
- * app_copied_bytes. */
+ * app_copied_bytes. -ENOBUFS when the pool has none: ZEST_EV_WRITABLE follows when it has. */
 ZEST_API ssize_t zest_write_copy(struct zest *z, zest_handle conn, const void *addr, size_t len);
 
 /* Says that what has been written so far is urgent: the peer hears at once where it ends, ahead of
@@ -262,9 +267,18 @@ enum zest_option {
     ZEST_OPT_RCV_BUF,      /* bytes; less than 2048 is taken for 2048 */
     ZEST_OPT_CORK,         /* 1 = hold partial segments back until 0 */
     ZEST_OPT_TTL,          /* of the packets of the connection, 1 to 255; default 64 */
-    ZEST_OPT_DSCP          /* RFC 2474's code point, 0 (default) to 63 */
+    ZEST_OPT_DSCP,         /* RFC 2474's code point, 0 (default) to 63 */
+    /* Received memory: whole segments, queued, lent, or written on. Whatever other connections,
+     * floods or the application do, a connection can hold MEM_MIN of it: set aside now, or
+     * -ENOBUFS. It never holds more than MEM_MAX (0 = half of what is left, as others need). */
+    ZEST_OPT_MEM_MIN, /* default: zest_config.conn_mem_min, as far as there is memory */
+    ZEST_OPT_MEM_MAX,
+    /* The same for all connections that came from a listener together; default 0. */
+    ZEST_OPT_LISTENER_MEM_MIN,
+    ZEST_OPT_LISTENER_MEM_MAX
 };
-/* 0, -EBADF, -EINVAL (no such option or value). On a listener: what its connections begin with. */
+/* 0, -EBADF, -EINVAL (no such option or value), -ENOBUFS. On a listener: what its connections begin
+ * with. */
 ZEST_API int zest_set_option(struct zest *z, zest_handle handle, enum zest_option opt,
                              uint32_t value);
 
@@ -303,6 +317,8 @@ struct zest_conn_info {
      * read while urgent_end > bytes_read; its last byte is the one before urgent_end. */
     uint64_t bytes_read; /* what zest_read() has lent */
     uint64_t urgent_end; /* where the peer's last urgent data ends; 0: there was none */
+    uint32_t mem_held;         /* bytes of received segments that it holds */
+    uint32_t mem_min, mem_max; /* ... is guaranteed, and may hold at most just now */
 };
 ZEST_API int zest_conn_info(const struct zest *z, zest_handle conn, struct zest_conn_info *out);
 
@@ -353,6 +369,7 @@ ZEST_API int zest_conn_info(const struct zest *z, zest_handle conn, struct zest_
     X(drop_tcp_state, "TCP segments that make no sense in the connection's state")                 \
     X(drop_tcp_backlog, "SYNs dropped, listener's backlog full")                                   \
     X(drop_tcp_no_memory, "TCP segments dropped, receive memory held to its limit")                \
+    X(drop_tcp_promise, "SYNs dropped, what their connection is to be guaranteed is not there")    \
     X(drop_tcp_reass, "TCP segments dropped, reassembly queue full")                               \
     X(tcp_rx_segs, "TCP segments received")                                                        \
     X(tcp_tx_segs, "TCP segments sent")                                                            \

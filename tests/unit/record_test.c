@@ -389,12 +389,12 @@ static void one_byte_is_found(void)
     CU_ASSERT_EQUAL(res.end, ZEST_REPLAY_DIFFERS);
     CU_ASSERT_EQUAL(res.result ^ res.recorded_result, 1ll << 56);
     rec[len - 9] ^= 1;
-    rec[108] ^= 1; /* the secret: another ISN, so the first SYN */
+    rec[116] ^= 1; /* the secret: another ISN, so the first SYN */
     CU_ASSERT_EQUAL(replay(rec, len, &res), 0);
     CU_ASSERT_EQUAL(res.end, ZEST_REPLAY_DIFFERS);
     CU_ASSERT_STRING_EQUAL(res.call, "zest_output");
     CU_ASSERT_TRUE(res.frames_in < 4);
-    rec[108] ^= 1;
+    rec[116] ^= 1;
     /* A clock that was a nanosecond late shows in the deadline. */
     size_t last_quarter = len / 4 * 3, at = 0;
     for (at = last_quarter; rec[at] != REC_END || rec[at + 17] != REC_OUTPUT; at++)
@@ -421,10 +421,10 @@ static void cut_short_is_an_error(void)
     CU_ASSERT_STRING_EQUAL(res.call, "zest_output");
     CU_ASSERT_EQUAL(replay(rec, len - 16, &res), 0);
     CU_ASSERT_EQUAL(res.end, ZEST_REPLAY_DAMAGED);
-    CU_ASSERT_EQUAL(replay(rec, 127, &res), -EINVAL);
+    CU_ASSERT_EQUAL(replay(rec, 135, &res), -EINVAL);
     CU_ASSERT_EQUAL(replay(rec, 0, &res), -EINVAL);
     unsigned whole = 0;
-    for (size_t n = 128; n < len; n += 37) {
+    for (size_t n = 136; n < len; n += 37) {
         uint8_t *copy = malloc(n); /* so that reading past the end is seen */
         memcpy(copy, rec, n);
         CU_ASSERT_EQUAL(replay(copy, n, &res), 0);
