@@ -35,6 +35,7 @@
 #define PAUSE_FRAME_NS  2000u
 #define PAUSE_MAX_NS    20000u
 #define LINGER_DEF_US   40u        /* more than the longest pause */
+#define LINGER_BULK     3u         /* times as long after bulk: a sleeper costs its sender much */
 #define SPIN_NS         50000u     /* how long a turn lasts when spinning */
 #define CHECK_NS        100000000u /* how often spinning looks whether the link is still there */
 #define CSUM_CHECK_NS   250000000u
@@ -53,6 +54,7 @@ struct netif_loop {
     uint64_t armed_ns; /* what timer is set to */
     uint64_t poke_ns;  /* how far ahead poke is set */
     uint64_t linger_ns, check_ns;
+    uint64_t until_ns;    /* not to sleep before */
     uint64_t rx_after_ns; /* when to look at the receive ring again */
     unsigned fruitless;
     int epoll_fd;     /* holds the link's descriptor, or nothing */
@@ -328,13 +330,13 @@ static void turn(struct netif_loop *nl)
 {
     unsigned busy_rounds = 0;
     bool busy = true, worked = false, blocked = false;
-    uint64_t now = netif_now(), start = now, until = now, deadline = 0;
-    while (!nl->stopped &&
-           (nl->cfg.spin ? now - start < SPIN_NS : busy_rounds < ROUNDS && (busy || now < until))) {
+    uint64_t now = netif_now(), start = now, deadline = 0;
+    while (!nl->stopped && (nl->cfg.spin ? now - start < SPIN_NS
+                                         : busy_rounds < ROUNDS && (busy || now < nl->until_ns))) {
         busy = do_round(nl, now, &blocked);
         worked |= busy;
         if (busy)
-            until = now + nl->linger_ns;
+            nl->until_ns = now + nl->linger_ns * (nl->rx_after_ns > now ? LINGER_BULK : 1u);
         deadline = nl->stopped ? ZEST_NEVER : zest_deadline(nl->z);
         blocked &= deadline <= now; /* nothing to send needs no room */
         busy |= deadline <= now && !blocked;

@@ -226,11 +226,16 @@ void recvq_free(struct zest *z, struct tcp_conn *c)
     c->rcv_queued = c->reass_segs = 0;
 }
 
+static uint32_t free_buffer(const struct tcp_conn *c)
+{
+    uint32_t taken = c->rcv_queued + c->rcv_lent;
+    return taken < c->rcv_buf ? c->rcv_buf - taken : 0;
+}
+
 /* Bytes that may still come. A segment of payload holds about three times its size. */
 static uint32_t free_window(const struct zest *z, const struct tcp_conn *c)
 {
-    uint32_t taken = c->rcv_queued + c->rcv_lent;
-    uint32_t by_buffer = taken < c->rcv_buf ? c->rcv_buf - taken : 0;
+    uint32_t by_buffer = free_buffer(c);
     uint32_t limit = mem_limit(z, c);
     uint32_t by_memory = limit > c->held ? (limit - c->held) / 3 : 0;
 
@@ -243,13 +248,14 @@ static uint32_t free_window(const struct zest *z, const struct tcp_conn *c)
  * that are worth a segment (3.8.6.2.2, MUST-39). */
 uint32_t recvq_window(const struct zest *z, const struct tcp_conn *c)
 {
-    uint32_t offered = c->rcv_adv - c->rcv_nxt;
+    uint32_t offered = c->rcv_adv - c->rcv_nxt, as_said = offered >> c->rcv_wscale << c->rcv_wscale;
+    uint32_t step = min_u32(c->mss, c->rcv_buf / 2);
+
+    if (free_buffer(c) < offered + step) /* who only sends never asks for the memory's state */
+        return as_said;
     uint32_t now = min_u32(free_window(z, c) >> c->rcv_wscale, TCP_WND_MAX)
                    << c->rcv_wscale; /* what can be said */
-
-    if (now < offered || now - offered < min_u32(c->mss, c->rcv_buf / 2))
-        return offered >> c->rcv_wscale << c->rcv_wscale;
-    return now;
+    return now < offered || now - offered < step ? as_said : now;
 }
 
 /* True if the reader has made so much room that the peer should hear of it without waiting for its

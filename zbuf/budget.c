@@ -295,7 +295,9 @@ size_t zbuf_budget_used(const struct zbuf_budget *b)
     int64_t used = (int64_t)(__atomic_load_n(&b->charged, __ATOMIC_RELAXED) -
                              __atomic_load_n(&b->cached, __ATOMIC_RELAXED));
     const struct cache *c = zbuf_tls;
-    for (unsigned cls = 0; c->pool == b->pool && cls < ZBUF_CLASSES; cls++) {
+    uint32_t classes = __atomic_load_n(&b->cached_classes, __ATOMIC_RELAXED);
+    for (unsigned cls; c->pool == b->pool && classes; classes &= classes - 1) {
+        cls = (unsigned)__builtin_ctz(classes);
         const struct mag *m = c->mag[b->id * ZBUF_CLASSES + cls];
         if (m)
             used += ((int64_t)__atomic_load_n(&m->synced, __ATOMIC_RELAXED) -

@@ -250,6 +250,7 @@ struct mag *mag_get(struct cache *c, struct zbuf_budget *b, unsigned cls)
         c->in_use = m;
         count_magazine(b, 1);
     }
+    __atomic_store_n(&b->cached_classes, b->cached_classes | 1u << cls, __ATOMIC_RELAXED);
     return m;
 }
 

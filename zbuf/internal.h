@@ -139,10 +139,11 @@ struct zbuf_budget {
     bool open;
     uint8_t min_cls;
     struct zbuf_budget *parent;
-    uint64_t charged; /* bytes; what lies in its magazines included, and its children's */
-    uint64_t cached;  /* of them in magazines, as of their last synchronisation */
-    uint64_t at_hand; /* of them in magazines, counted when somebody asks (stat.c) */
-    uint64_t max;     /* 0 = none */
+    uint64_t charged;        /* bytes; what lies in its magazines included, and its children's */
+    uint64_t cached;         /* of them in magazines, as of their last synchronisation */
+    uint32_t cached_classes; /* bit: a magazine of this class has been in use, in any thread */
+    uint64_t at_hand;        /* of them in magazines, counted when somebody asks (stat.c) */
+    uint64_t max;            /* 0 = none */
     uint64_t high_water, failures, fall_ups;
     uint32_t held[ZBUF_CLASSES];  /* segments; without its children's */
     uint32_t min_segs;            /* guaranteed, of min_cls */
