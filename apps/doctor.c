@@ -42,14 +42,12 @@ static void print_report(const struct doctor_report *r)
     }
 }
 
+/* "veth, MTU 1500, part of br0". */
 static const char *brief(const struct netif_probe_if *i, char *buf, size_t size)
 {
-    snprintf(buf, size, "%s%s%s, MTU %u%s%s",
-             *i->driver ? i->driver
-             : *i->kind ? i->kind
-                        : "?",
-             *i->kind && strcmp(i->kind, i->driver) != 0 && *i->driver ? "/" : "",
-             *i->kind && strcmp(i->kind, i->driver) != 0 && *i->driver ? i->kind : "", i->mtu,
+    const char *what = *i->driver ? i->driver : *i->kind ? i->kind : i->loopback ? "loopback" : "?";
+    bool more = *i->driver && *i->kind && strcmp(i->kind, i->driver) != 0;
+    snprintf(buf, size, "%s%s%s, MTU %u%s%s", what, more ? "/" : "", more ? i->kind : "", i->mtu,
              *i->master ? ", part of " : "", i->master);
     return buf;
 }
@@ -308,11 +306,12 @@ int cmd_doctor(int argc, char **argv)
 
 /* ---- after a start that failed */
 
-static unsigned say_problems(const struct doctor_report *r, unsigned shown)
+static unsigned say_problems(const struct doctor_report *r, const char *asked, unsigned shown)
 {
     for (unsigned k = 0; k < r->n && shown < FAILED_SHOWN; k++) {
         const struct doctor_finding *f = &r->f[k];
-        if (f->level != DOCTOR_PROBLEM)
+        bool lacks = asked && f->level != DOCTOR_OK && strcmp(f->topic, asked) == 0;
+        if (f->level != DOCTOR_PROBLEM && !lacks)
             continue;
         say("doctor: %s: %s", f->topic, f->text);
         if (*f->mend)
@@ -322,7 +321,7 @@ static unsigned say_problems(const struct doctor_report *r, unsigned shown)
     return shown;
 }
 
-void doctor_start_failed(const char *ifname, uint32_t queue, uint64_t pool_size)
+void doctor_start_failed(const char *ifname, uint32_t queue, uint64_t pool_size, const char *asked)
 {
     char program[256];
     struct netif_probe_host h;
@@ -334,9 +333,9 @@ void doctor_start_failed(const char *ifname, uint32_t queue, uint64_t pool_size)
         return; /* there is no more to it than that */
     netif_probe_host(&h, "");
     doctor_examine_host(&r, &h, &w);
-    unsigned shown = say_problems(&r, 0);
+    unsigned shown = say_problems(&r, NULL, 0);
     doctor_examine_if(&r, &h, &i, &w);
-    shown = say_problems(&r, shown);
+    shown = say_problems(&r, asked, shown);
     if (shown == 0)
         say("doctor: nothing is known to be wrong with %s; 'zest doctor %s' shows all", ifname,
             ifname);

@@ -61,7 +61,9 @@ struct doctor_tried {
 void doctor_try(struct doctor_tried *t, const char *ifname, const struct doctor_wish *w);
 void doctor_tried_text(const struct doctor_tried *t, char *out, size_t size);
 
-/* A start over AF_XDP on ifname failed: says, short, what of it the doctor knows to mend. */
-void doctor_start_failed(const char *ifname, uint32_t queue, uint64_t pool_size);
+/* A start over AF_XDP on ifname failed: says, short, what of it the doctor knows to mend. asked:
+ * the topic of what was asked for and is no problem for others to lack ("zero-copy"); NULL:
+ * nothing. */
+void doctor_start_failed(const char *ifname, uint32_t queue, uint64_t pool_size, const char *asked);
 
 #endif

@@ -48,5 +48,7 @@ void doctor_tried_text(const struct doctor_tried *t, char *out, size_t size)
     if (c->tx_budget)
         n += snprintf(out + n, size - (size_t)n, ", %u frames a send call", c->tx_budget);
     snprintf(out + n, size - (size_t)n, "; %s",
-             *sending ? sending : "what sending costs could not be measured");
+             *sending    ? sending
+             : c->gather ? "what sending costs could not be measured"
+                         : "it does not gather: payload without headroom is copied");
 }

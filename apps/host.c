@@ -66,6 +66,14 @@ static int open_xdp(struct zbuf_pool *pool, const struct host_options *o, unsign
     return netif_open_xdp_queues(&cfg, n, out, err);
 }
 
+/* The doctor's word for what --mode insists on. */
+static const char *asked_for(const struct host_options *o)
+{
+    return o->mode == HOST_MODE_ZC       ? "zero-copy"
+           : o->mode == HOST_MODE_NATIVE ? "native-xdp"
+                                         : NULL;
+}
+
 static int open_link(struct host *h, const struct host_options *o)
 {
     struct netif_error err = {""};
@@ -80,7 +88,7 @@ static int open_link(struct host *h, const struct host_options *o)
     if (rc < 0)
         say("%s", err.text[0] ? err.text : strerror(-rc));
     if (rc < 0 && o->ifname)
-        doctor_start_failed(o->ifname, o->queue, zbuf_pool_size(h->pool));
+        doctor_start_failed(o->ifname, o->queue, zbuf_pool_size(h->pool), asked_for(o));
     return rc;
 }
 
@@ -227,7 +235,7 @@ int host_open_queues(struct host *h, unsigned n, const struct host_options *o)
     rc = open_xdp(h[0].pool, o, n, links, &err);
     if (rc < 0) {
         say("%s", err.text[0] ? err.text : strerror(-rc));
-        doctor_start_failed(o->ifname, o->queue + n - 1, zbuf_pool_size(h[0].pool));
+        doctor_start_failed(o->ifname, o->queue + n - 1, zbuf_pool_size(h[0].pool), asked_for(o));
     }
     for (unsigned i = 0; i < n && rc == 0; i++) {
         h[i].pool = h[0].pool;
@@ -457,8 +465,9 @@ void host_describe(const struct host *h)
         say("%s", sending);
     else if (xdp)
         say("payload without headroom is %s%s", h->gather ? "gathered" : "copied",
-            h->opt->gather == HOST_GATHER_AUTO ? ": what either costs could not be measured"
-                                               : ", as --gather says");
+            h->opt->gather != HOST_GATHER_AUTO ? ", as --gather says"
+            : c->gather                        ? ": what either costs could not be measured"
+                                               : ": this link does not gather");
 }
 
 /* "a frame takes 0.41 us to send; ...", as it was measured; "" if it was not. */
@@ -473,9 +482,7 @@ void host_describe_sending(const struct netif_caps *c, bool gather, char *out, s
                      c->send_ns / 1e3);
     out += n;
     size -= (size_t)n;
-    if (c->gather_ns == 0)
-        snprintf(out, size, "is copied, +%.2f us (the link does not gather)", copy_us);
-    else if (gather)
+    if (gather)
         snprintf(out, size, "is gathered, %+.2f us (copied, +%.2f us)", gather_us, copy_us);
     else
         snprintf(out, size, "is copied, +%.2f us (gathered, %+.2f us)", copy_us, gather_us);

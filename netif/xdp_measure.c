@@ -4,9 +4,9 @@
  * nothing is cheaper. Payload without that room can go as a second descriptor, or be copied behind
  * headers of its own. Which is cheaper is a matter of the driver, the mode, the kernel and the
  * processor: in copy mode a second descriptor is a page reference and a fragment more, in zero-copy
- * mode next to nothing. So both are tried, in turns, a few batches each; the least of each counts,
- * as whatever disturbs a measurement only ever adds to it. What is timed is what this core spends
- * in the link's own calls, as it will be later on.
+ * mode next to nothing. So where a link can do both, both are tried, in turns, a few batches each;
+ * the least of each counts, as whatever disturbs a measurement only ever adds to it. What is timed
+ * is what this core spends in the link's own calls, as it will be later on.
  *
  * The frames are for nobody: from our own MAC address to our own MAC address, of a type that is set
  * aside for experiments (IEEE Std 802, 9.2.4). A switch drops them, as they would have to leave
@@ -101,12 +101,11 @@ static void copy_batch(struct measure *m)
 
 static bool run(struct measure *m)
 {
-    bool gather = m->x->nif.caps.gather;
     for (unsigned round = 0; round < ROUNDS; round++) {
         bool counts = round >= WARM_UP;
         if (netif_now() > m->deadline_ns || !send_batch(m, false, counts ? &m->one_ns : NULL))
             return false;
-        if (gather && !send_batch(m, true, counts ? &m->gather_ns : NULL))
+        if (!send_batch(m, true, counts ? &m->gather_ns : NULL))
             return false;
         copy_batch(m);
     }
@@ -117,8 +116,9 @@ void xdp_measure(struct xdp *x)
 {
     struct netif_caps *c = &x->nif.caps;
     struct measure m = {.x = x, .len = ETH_HEADER + c->mtu};
-    /* Larger ones take several descriptors in any case. */
-    if (c->mtu > XDP_RX_ROOM - ETH_HEADER || m.len <= 2 * TCPIP_HEADERS || x->tx_ring < 2 * BATCH)
+    /* There must be a choice; and larger ones take several descriptors in any case. */
+    if (!c->gather || c->mtu > XDP_RX_ROOM - ETH_HEADER || m.len <= 2 * TCPIP_HEADERS ||
+        x->tx_ring < 2 * BATCH)
         return;
     size_t bytes = XDP_CHUNK - ZBUF_OVERHEAD;
     unsigned heads = zbuf_alloc_bulk(x->budget, bytes, m.head, BATCH);
@@ -134,7 +134,7 @@ void xdp_measure(struct xdp *x)
             c->send_ns = m.one_ns;
             c->gather_ns = m.gather_ns;
             c->linear_ns = m.one_ns + m.copy_ns;
-            c->gather_cheap = c->gather && c->gather_ns <= c->linear_ns;
+            c->gather_cheap = c->gather_ns <= c->linear_ns;
         }
     }
     zbuf_free_bulk(m.head, heads);

@@ -74,6 +74,8 @@ check "says so, too" grep -E '"tried":\{"works":true,"error":"","mode":"copy","m
 check "nothing stays behind" finding ok xdp-attached . z0
 check "--try needs an interface" status 2 "$ZEST" doctor --try
 check "checksums are there" finding ok peer-checksums p0 z0
+check "a start in zero-copy mode says why not" bash -c "
+    timeout 20 '$ZEST' echo -I z0 --ip 10.77.0.11/24 --mode zero-copy 2>&1 | tee /dev/stderr | grep 'doctor: zero-copy: veth has none'"
 peer ethtool -K p0 tx on >/dev/null
 check "checksums are missing" finding warning peer-checksums 'ip netns exec peer ethtool -K p0 tx off' z0
 check "its mend mends" mended warning peer-checksums z0
