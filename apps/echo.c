@@ -408,6 +408,8 @@ int cmd_echo(int argc, char **argv)
     host_options_init(&o.host);
     opt_parse(&echo_command, argc, argv, &o);
     host_options_check(&o.host);
+    if (!host_has_port(&o.host, o.port))
+        say_usage("--port: %u is none of --ports", o.port);
     unsigned n = crew_size(&o.host);
     return n == 1 ? run_single(&o) : run_queues(&o, n);
 }

@@ -41,6 +41,8 @@ static int open_xdp(struct zbuf_pool *pool, const struct host_options *o, unsign
         .ifname = o->ifname,
         .queue = o->queue,
         .ip = o->ip,
+        .ports = o->ports,
+        .n_ports = o->n_ports,
         .rx_ring = o->ring,
         .tx_ring = o->ring,
         .gather = o->gather == HOST_GATHER_ALWAYS,

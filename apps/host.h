@@ -33,6 +33,7 @@ enum host_mode {
 #define HOST_QUEUES_ALL UINT32_MAX
 enum host_gather { HOST_GATHER_AUTO, HOST_GATHER_ALWAYS, HOST_GATHER_NEVER };
 
+#define HOST_PORTS 64 /* ranges */
 struct host_options {
     const char *ifname; /* AF_XDP, or */
     const char *tap;    /* TAP, or */
@@ -42,6 +43,9 @@ struct host_options {
     struct zest_addr ip;
     uint8_t prefix_len;
     bool have_ip;
+    bool host_ip; /* --ip host: what the interface has */
+    struct netif_ports ports[HOST_PORTS];
+    unsigned n_ports; /* ranges; 0 = the address is the stack's alone */
     struct zest_addr gateway;
     const char *host_cidr; /* for the kernel's side of a TAP interface */
     uint16_t mtu;
@@ -66,8 +70,15 @@ struct host_options {
 extern const struct opt host_opts[];
 void host_options_init(struct host_options *o);
 bool host_option(struct host_options *o, int key, const char *name, const char *arg);
-/* Ends the program with a sentence if they make no sense together. */
-void host_options_check(const struct host_options *o);
+/* Ends the program with a sentence if they make no sense together. Completes what the system knows
+ * (--ip host). */
+void host_options_check(struct host_options *o);
+
+/* host_beside.c: single ports of the host's address. */
+void host_ports_parse(struct host_options *o, const char *name, const char *arg);
+void host_beside_kernel(struct host_options *o);
+/* May the stack listen there? */
+bool host_has_port(const struct host_options *o, uint16_t port);
 
 struct host {
     const struct host_options *opt;

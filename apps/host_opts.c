@@ -15,6 +15,7 @@ enum {
     O_QUEUES,
     O_TAP,
     O_IP,
+    O_PORTS,
     O_GATEWAY,
     O_HOST_IP,
     O_MTU,
@@ -42,7 +43,11 @@ const struct opt host_opts[] = {
     {O_TAP, "tap", "NAME", "a TAP interface of this name, made if there is none"},
     OPT_HEAD("Address:"),
     {O_IP, "ip", "A.B.C.D/N",
-     "the stack's own address and subnet; one that no host uses, this one's kernel included"},
+     "the stack's own address and subnet; one that no host uses, this one's kernel included. Or "
+     "'host': that of the interface itself, of which the stack gets some --ports"},
+    {O_PORTS, "ports", "LIST",
+     "of the host's own address, these TCP ports only, as in 7,5000-5010; all else stays the "
+     "kernel's, ARP too"},
     {O_GATEWAY, "gateway", "A.B.C.D", "router for everything beyond the subnet (default: none)"},
     {O_HOST_IP, "host-ip", "A.B.C.D/N",
      "address to give to the kernel's side of the TAP interface (default: leave it alone)"},
@@ -109,7 +114,13 @@ bool host_option(struct host_options *o, int key, const char *name, const char *
     case O_TAP:
         o->tap = arg;
         return true;
+    case O_PORTS:
+        host_ports_parse(o, name, arg);
+        return true;
     case O_IP:
+        o->host_ip = strcmp(arg, "host") == 0;
+        if (o->host_ip)
+            return true;
         o->ip = opt_cidr(name, arg, &o->prefix_len);
         o->have_ip = true;
         return true;
@@ -213,7 +224,7 @@ static const char *kernel_owns(const struct zest_addr *ip, char name[64])
     return found;
 }
 
-void host_options_check(const struct host_options *o)
+void host_options_check(struct host_options *o)
 {
     int links = (o->ifname != NULL) + (o->tap != NULL) + o->mem;
     if (links == 0)
@@ -223,6 +234,8 @@ void host_options_check(const struct host_options *o)
     if (links > 1)
         say_usage("more than one link given: choose between %s%s%s", o->ifname ? "-I " : "",
                   o->tap ? "--tap " : "", o->mem ? "--mem" : "");
+    if (o->n_ports || o->host_ip)
+        host_beside_kernel(o);
     if (!o->mem && !o->have_ip)
         say_usage("which address is the stack to have? Give --ip A.B.C.D/N, one that is free in "
                   "the subnet of %s",
@@ -240,10 +253,10 @@ void host_options_check(const struct host_options *o)
     if (o->pcap_ring && !o->pcap)
         say_usage("--pcap-ring: into which file, if something goes wrong? Give --pcap FILE");
     char name[64];
-    if (o->have_ip && !o->mem && kernel_owns(&o->ip, name)) {
+    if (o->have_ip && !o->mem && !o->n_ports && kernel_owns(&o->ip, name)) {
         char text[ZEST_ADDR_TEXT];
         say_usage("--ip: %s is already this host's own (on %s): give the stack another address of "
-                  "that subnet",
+                  "that subnet, or some ports of this one (--ip host --ports LIST)",
                   zest_addr_text(&o->ip, text), name);
     }
 }

@@ -152,6 +152,8 @@ static void check(struct perf_options *o)
         say_usage("--kernel uses the kernel's own interfaces: leave -I, --tap and --mem out");
     if (!o->kernel)
         host_options_check(&o->host);
+    if (o->server && !host_has_port(&o->host, o->port))
+        say_usage("--port: %u is none of --ports", o->port);
     if (o->duration_ns == 0 && o->amount == 0)
         o->duration_ns = 10000000000ull;
     else if (o->amount && o->duration_ns)

@@ -316,7 +316,7 @@ static int z_connect(struct perf_end *e)
     if (rc < 0)
         return rc;
     zest_handle h;
-    rc = zest_connect(e->host->z, &e->opt->peer_addr, NULL, &h);
+    rc = netif_connect(e->host->nl, &e->opt->peer_addr, &h);
     if (rc < 0)
         return rc;
     struct zconn *k = new_conn(e, h);

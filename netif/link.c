@@ -1,5 +1,5 @@
 /* link.c - the public functions, and what all kinds share. */
-#include "link.h"
+#include "neigh.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -43,6 +43,8 @@ const struct netif_caps *netif_caps(const struct netif *nif)
 unsigned netif_rx(struct netif *nif, struct zbuf **frames, unsigned max)
 {
     unsigned n = nif->ops->rx(nif, frames, max);
+    if (nif->neigh && n < max)
+        n += neigh_rx(nif->neigh, nif->pool, frames + n, max - n);
     if (nif->capture)
         capture_rx(nif->capture, frames, n);
     return n;
@@ -62,11 +64,32 @@ unsigned netif_tx_room(const struct netif *nif)
     return nif->ops->tx_room(nif);
 }
 
+/* ARP is for the kernel to answer, the rest goes out. */
+static void tx_beside_kernel(struct netif *nif, const struct zest_frame *frames, unsigned n)
+{
+    unsigned from = 0;
+    for (unsigned i = 0; i < n; i++) {
+        const struct zest_frame *f = &frames[i];
+        if (!neigh_takes(nif->neigh, f->seg[0].addr, f->seg[0].len))
+            continue;
+        for (unsigned s = 0; s < f->n; s++)
+            zbuf_tx_done(nif->pool, f->seg[s].addr);
+        if (i > from)
+            nif->ops->tx(nif, frames + from, i - from);
+        from = i + 1;
+    }
+    if (n > from)
+        nif->ops->tx(nif, frames + from, n - from);
+}
+
 void netif_tx(struct netif *nif, const struct zest_frame *frames, unsigned n)
 {
     if (nif->capture)
         capture_tx(nif->capture, frames, n);
-    nif->ops->tx(nif, frames, n);
+    if (nif->neigh)
+        tx_beside_kernel(nif, frames, n);
+    else
+        nif->ops->tx(nif, frames, n);
 }
 
 int netif_kick(struct netif *nif)

@@ -35,6 +35,7 @@ struct netif {
     int fd;                        /* -1 = none */
     int error;                     /* -errno of a link that is gone for good */
     struct netif_capture *capture; /* NULL = none */
+    struct neigh *neigh;           /* NULL, or who asks the kernel for neighbours */
 };
 
 /* capture.c */

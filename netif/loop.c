@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "group.h"
+#include "neigh.h"
 
 #define BURST        64u /* frames a round receives */
 #define SENDS        4u  /* bursts a round sends */
@@ -248,6 +249,8 @@ static bool hear_group(struct netif_loop *nl, uint64_t now)
 static bool do_round(struct netif_loop *nl, uint64_t now, bool *blocked)
 {
     struct zbuf *in[BURST];
+    if (nl->readable && nl->nif->neigh)
+        neigh_woken(nl->nif->neigh);
     unsigned n = nl->gone || now < nl->rx_after_ns ? 0 : netif_rx(nl->nif, in, BURST);
     bool received = n > 0;
     if (received) {
@@ -409,13 +412,14 @@ int netif_loop_start(const struct netif_loop_config *cfg, struct netif_loop **ou
         free(nl);
         return rc;
     }
-    if (cfg->group) {
-        struct epoll_event ev = {.events = EPOLLIN};
-        if (epoll_ctl(nl->epoll_fd, EPOLL_CTL_ADD, group_fd(cfg->group, cfg->member), &ev) < 0) {
-            int rc = -errno;
-            release(nl);
-            return rc;
-        }
+    struct epoll_event ev = {.events = EPOLLIN};
+    if ((cfg->group &&
+         epoll_ctl(nl->epoll_fd, EPOLL_CTL_ADD, group_fd(cfg->group, cfg->member), &ev) < 0) ||
+        (cfg->nif->neigh &&
+         epoll_ctl(nl->epoll_fd, EPOLL_CTL_ADD, neigh_fd(cfg->nif->neigh), &ev) < 0)) {
+        int rc = -errno;
+        release(nl);
+        return rc;
     }
     ev_prepare_init(&nl->prepare, on_prepare);
     ev_io_init(&nl->io, on_io, nl->epoll_fd, EV_READ);
@@ -429,6 +433,20 @@ int netif_loop_start(const struct netif_loop_config *cfg, struct netif_loop **ou
     ev_io_start(cfg->loop, &nl->io);
     *out = nl;
     return 0;
+}
+
+int netif_connect(struct netif_loop *nl, const struct zest_addr *remote, zest_handle *out)
+{
+    const struct neigh *ng = nl->nif->neigh;
+    if (!ng)
+        return zest_connect(nl->z, remote, NULL, out);
+    struct zest_addr local = {.port = 0};
+    int rc = -EADDRINUSE;
+    for (unsigned i = neigh_ports(ng); i > 0 && rc == -EADDRINUSE; i--) {
+        local.port = neigh_port(ng, local.port);
+        rc = zest_connect(nl->z, remote, &local, out);
+    }
+    return rc == -EADDRINUSE ? -EADDRNOTAVAIL : rc;
 }
 
 void netif_loop_wake(struct netif_loop *nl)

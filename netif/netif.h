@@ -76,12 +76,23 @@ enum netif_xdp_attach {
 }; /* auto: native, else generic */
 enum netif_xdp_copy { NETIF_XDP_COPY_AUTO, NETIF_XDP_COPY, NETIF_XDP_ZERO_COPY };
 
+struct netif_ports {
+    uint16_t first, last;
+};
+#define NETIF_PORTS_MAX 4096u /* of all ranges together */
+
 struct netif_xdp_config {
     struct zbuf_pool *pool; /* becomes the UMEM */
     const char *ifname;
     uint32_t queue;
     struct zest_addr
         ip; /* frames to it (and ARP for it) come to us, everything else goes on to the kernel */
+    /* n_ports > 0: ip is this host's own on that interface, and only TCP to these ports (and ICMP
+     * errors about it) comes to us. The kernel answers ARP, and the link answers what the stack
+     * asks by ARP out of the kernel's neighbour table. The ports are held: no socket of the
+     * kernel's can have them, and opening fails with -EADDRINUSE if one has. */
+    const struct netif_ports *ports;
+    unsigned n_ports;
     enum netif_xdp_attach attach;
     enum netif_xdp_copy copy;
     uint32_t rx_ring, tx_ring; /* descriptors, powers of two; 0 = 2048 */
@@ -140,6 +151,15 @@ NETIF_API int netif_kick(struct netif *nif);
  * none. */
 NETIF_API int netif_fd(const struct netif *nif);
 NETIF_API void netif_get_stats(struct netif *nif, struct netif_stats *out);
+
+/* ---- opening connections
+ * ------------------------------------------------------------------------------- */
+
+struct netif_loop;
+/* As zest_connect(), from a port of those that the link has (netif_xdp_config.ports), if it has not
+ * all. -EADDRNOTAVAIL: all of them are in use. */
+NETIF_API int netif_connect(struct netif_loop *nl, const struct zest_addr *remote,
+                            zest_handle *out);
 
 /* ---- several queues with one address
  * ------------------------------------------------------------------------------- */

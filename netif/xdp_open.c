@@ -13,6 +13,7 @@
 #include <unistd.h>
 #include <xdp/libxdp.h>
 
+#include "neigh.h"
 #include "xdp.h"
 
 #define BUSY_TRIES     100 /* the kernel releases a queue some time after its socket was closed */
@@ -54,6 +55,7 @@ static void xdp_close(struct netif *nif)
 {
     struct xdp *x = xdp_of(nif), *next;
     struct xdp_share *s = x->share;
+    neigh_close(nif->neigh);
     pthread_mutex_lock(&s->lock);
     bool last = --s->refs == 0;
     if (last)
@@ -345,6 +347,8 @@ static int build(struct xdp_share *s, const struct netif_xdp_config *cfg, unsign
         if (!x)
             return link_error(err, -ENOMEM, "AF_XDP: out of memory");
         links[*made] = &x->nif;
+        if (cfg->n_ports)
+            rc = neigh_open(cfg, info.index, info.mac, x->first, &x->nif.neigh, err);
     }
     if (rc == 0)
         rc = xdp_prog_attach(&s->prog, cfg, &info, err);

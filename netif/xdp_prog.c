@@ -28,26 +28,50 @@ static int say_nothing(enum libbpf_print_level level, const char *fmt, va_list a
 
 #define QUEUES_MIN 256u /* that the maps have room for, as compiled */
 
-static int load(struct xdp_prog *p, uint32_t ip_be, int *prog_fd, struct bpf_object **out)
+/* As the program has it. */
+struct wants {
+    uint32_t ip_be, by_port;
+};
+
+static int set_ports(struct bpf_map *map, const struct netif_xdp_config *cfg)
+{
+    static const uint32_t words = 1024;
+    uint64_t bits[1024] = {0};
+    int err = 0;
+    for (unsigned i = 0; i < cfg->n_ports; i++)
+        for (uint32_t port = cfg->ports[i].first; port <= cfg->ports[i].last; port++)
+            bits[port / 64] |= UINT64_C(1) << port % 64;
+    for (uint32_t w = 0; w < words && err == 0; w++)
+        if (bits[w] && bpf_map_update_elem(bpf_map__fd(map), &w, &bits[w], BPF_ANY) < 0)
+            err = -errno;
+    return err;
+}
+
+static int load(struct xdp_prog *p, const struct netif_xdp_config *cfg, int *prog_fd,
+                struct bpf_object **out)
 {
     LIBBPF_OPTS(bpf_object_open_opts, opts, .object_name = "zest");
     struct bpf_object *obj =
         bpf_object__open_mem(xdp_kern_object, (size_t)xdp_kern_object_size, &opts);
     if (!obj)
         return -errno;
-    struct bpf_map *map, *xsks = NULL, *rodata = NULL, *missed = NULL;
+    struct bpf_map *map, *xsks = NULL, *rodata = NULL, *missed = NULL, *ports = NULL;
+    struct wants wants = {.by_port = cfg->n_ports > 0};
+    memcpy(&wants.ip_be, cfg->ip.ip + 12, sizeof wants.ip_be);
     bpf_object__for_each_map(map, obj)
     {
         if (strcmp(bpf_map__name(map), "zest_xsks") == 0)
             xsks = map;
         else if (strcmp(bpf_map__name(map), "zest_missed") == 0)
             missed = map;
+        else if (strcmp(bpf_map__name(map), "zest_ports") == 0)
+            ports = map;
         else if (strstr(bpf_map__name(map), ".rodata"))
             rodata = map;
     }
     struct bpf_program *prog = bpf_object__find_program_by_name(obj, "zest_xdp");
-    LINK_ASSERT(xsks && missed && rodata && prog);
-    int err = bpf_map__set_initial_value(rodata, &ip_be, sizeof ip_be);
+    LINK_ASSERT(xsks && missed && ports && rodata && prog);
+    int err = bpf_map__set_initial_value(rodata, &wants, sizeof wants);
     LINK_ASSERT(err == 0);
     if (p->queues > QUEUES_MIN) {
         err = bpf_map__set_max_entries(xsks, p->queues);
@@ -61,8 +85,7 @@ static int load(struct xdp_prog *p, uint32_t ip_be, int *prog_fd, struct bpf_obj
         p->map_fd = fcntl(bpf_map__fd(xsks), F_DUPFD_CLOEXEC, 0);
         p->missed_fd = fcntl(bpf_map__fd(missed), F_DUPFD_CLOEXEC, 0);
         *prog_fd = bpf_program__fd(prog);
-        if (p->map_fd < 0 || p->missed_fd < 0)
-            err = -errno;
+        err = p->map_fd < 0 || p->missed_fd < 0 ? -errno : set_ports(ports, cfg);
     }
     if (err)
         bpf_object__close(obj);
@@ -146,13 +169,11 @@ int xdp_prog_attach(struct xdp_prog *p, const struct netif_xdp_config *cfg,
                     const struct ifinfo *info, struct netif_error *err)
 {
     struct bpf_object *obj = NULL;
-    uint32_t ip_be;
     int prog_fd = -1;
-    memcpy(&ip_be, cfg->ip.ip + 12, sizeof ip_be);
     p->queues = info->queues > QUEUES_MIN ? info->queues : QUEUES_MIN;
 
     libbpf_print_fn_t old_bpf = libbpf_set_print(say_nothing);
-    int rc = load(p, ip_be, &prog_fd, &obj);
+    int rc = load(p, cfg, &prog_fd, &obj);
     libbpf_set_print(old_bpf);
     if (rc)
         return explain_load(err, rc, cfg->ifname);
