@@ -143,8 +143,8 @@ static int explain_attach(struct netif_error *err, int rc, const char *ifname,
             }
         }
         return link_error(err, -EBUSY,
-                          "%s: XDP program %u%s%s%s is attached already. If it is zest in another "
-                          "process, end that; if it is not needed: ip link set dev %s xdp off",
+                          "%s: XDP program %u%s%s%s is attached already: 'zest doctor %s' says by "
+                          "whom, and how to be rid of it",
                           ifname, q.prog_id, *other.name ? " (" : "", other.name,
                           *other.name ? ")" : "", ifname);
     case -ERANGE:

@@ -125,6 +125,19 @@ check "a start says so, and what to do" bash -c "
     timeout 20 '$ZEST' echo -I z0 --ip 10.77.0.11/24 2>&1 | tee /dev/stderr | grep -F '# sudo kill $holder'"
 check "its mend mends" mended problem xdp-attached z0
 wait $holder 2>/dev/null
+if command -v bpftool >/dev/null; then
+    "$BUILD/system/netif_frames" hold xdp:z0:10.77.0.10 >/dev/null 2>&1 &
+    holder=$!
+    sleep 0.5
+    finding problem xdp-attached . z0 >"$LAB_TMP/link"
+    bpftool link pin id "$(sed -nE 's/.*by link ([0-9]+) .*/\1/p' "$LAB_TMP/link" | head -n 1)" /sys/fs/bpf/pinned
+    kill -KILL $holder
+    wait $holder 2>/dev/null
+    check "a pinned link that outlived its process" finding problem xdp-attached 'native, by link [0-9]+, pinned at /sys/fs/bpf/pinned' z0
+    check "its mend mends" mended problem xdp-attached z0
+else
+    skipped "a pinned link: no bpftool"
+fi
 if ip link set dev z0 xdpgeneric obj "$BUILD/netif/xdp_kern.bpf.o" sec xdp.frags 2>"$LAB_TMP/ip.log"; then
     check "a program that netlink attached, generic" finding problem xdp-attached 'generic, attached by netlink' z0
     check "its mend mends" mended problem xdp-attached z0
