@@ -35,6 +35,8 @@ struct flow {
     bool unchecked;    /* something was read before that */
     uint32_t read_seq; /* of the next byte that the application reads */
     uint32_t written;
+    uint32_t marked;     /* of what is written, up to there is urgent */
+    uint64_t urgent_end; /* of the peer's, as last seen */
     struct zest_view lent[4];
     unsigned nlent;
 };
@@ -103,6 +105,10 @@ static void heard(void *ctx, struct host *h, const uint8_t *frame, size_t len, c
     uint32_t end = w->seq + w->payload_len + (w->flags & WIRE_FIN ? 1 : 0);
     if ((int32_t)(end - f->seq_max) > 0)
         f->seq_max = end;
+    if (!(w->flags & WIRE_URG) && w->urg)
+        die("the victim fills in an urgent pointer that does not count");
+    if (f->used && w->flags & WIRE_URG && (w->urg == 0 || at + w->urg > f->marked))
+        die("the victim points at %u, and the mark is at %u", at + w->urg, f->marked);
     if (f->used && w->payload_len && at + w->payload_len > f->written)
         die("the victim sends bytes that nobody wrote");
 }
@@ -149,6 +155,8 @@ static void send_segment(void)
                      .seq = near(f->rcv_nxt, how),
                      .ack = near(f->seq_max, how >> 3)};
     memcpy(w.eth_dst, t.h.cfg.mac, 6);
+    if (flags & WIRE_URG)
+        w.urg = take16(&t.in);
     if (flags & 0x40)
         w.payload_len = take8(&t.in);
     else if (flags & 0x80)
@@ -225,7 +233,8 @@ static void do_accept(void)
     f->read_seq = f->start;
     f->started = true;
     f->unchecked = false;
-    f->written = 0;
+    f->written = f->marked = 0;
+    f->urgent_end = 0;
 }
 
 static void do_connect(struct flow *f)
@@ -238,7 +247,8 @@ static void do_connect(struct flow *f)
     f->known = false;
     f->handle = h;
     f->started = f->unchecked = false;
-    f->written = 0;
+    f->written = f->marked = 0;
+    f->urgent_end = 0;
 }
 
 static void do_read(struct flow *f)
@@ -307,6 +317,11 @@ static void do_write(struct flow *f)
         die("a write took more than it was given");
     if (n > 0)
         f->written += (uint32_t)n;
+    if (n > 0 && (how & 0x60) == 0x60) {
+        if (zest_urgent(t.h.z, f->handle) != 0)
+            die("zest_urgent() refuses what has just been written");
+        f->marked = f->written;
+    }
 }
 
 static void do_close(struct flow *f, bool abort_it)
@@ -369,6 +384,21 @@ static void api(uint8_t what)
     }
 }
 
+/* The mark never goes back, and never beyond what a segment in the window can name. */
+static void check_urgent(struct flow *f)
+{
+    struct zest_conn_info i;
+    if (!f->used || zest_conn_info(t.h.z, f->handle, &i) != 0)
+        return;
+    bool at_fin = i.urgent_end == i.bytes_received; /* it is cut there */
+    if (i.bytes_read > i.bytes_received || (i.urgent_end < f->urgent_end && !at_fin) ||
+        i.urgent_end > i.bytes_received + i.rcv_wnd + UINT16_MAX)
+        die("urgent data ends at %llu; %llu bytes have come, %llu are read",
+            (unsigned long long)i.urgent_end, (unsigned long long)i.bytes_received,
+            (unsigned long long)i.bytes_read);
+    f->urgent_end = i.urgent_end;
+}
+
 static void step(void)
 {
     uint8_t op = take8(&t.in);
@@ -388,6 +418,8 @@ static void step(void)
         api(op % 12);
     }
     drain(op & 1 ? UINT32_MAX : op >> 4 & 3);
+    for (unsigned i = 0; i < CONNS; i++)
+        check_urgent(&t.flow[i]);
     t.h.dirty |= !(op & 1); /* not all that there was has been asked for */
 }
 
