@@ -43,6 +43,7 @@ static void fill(struct tcp_info *t, const struct zest_conn_info *i)
     t->tcpi_notsent_bytes = i->snd_unsent;
     t->tcpi_bytes_sent = i->bytes_sent;
     t->tcpi_snd_wnd = i->snd_wnd;
+    t->tcpi_options = i->ecn ? TCPI_OPT_ECN : 0;
 }
 
 int tcp_info(struct sockets *s, struct sock *k, void *value, socklen_t *len)

@@ -219,3 +219,13 @@ uint8_t *ipv4_path_header(const struct ip_path *path, uint8_t *payload, uint32_t
     memcpy(ip + 10, &csum, 2);
     return frame;
 }
+
+void ipv4_mark_ect(uint8_t *frame)
+{
+    uint8_t *ip = frame + ETH_HLEN;
+
+    ip[1] |= 2;
+    be16_put(ip + 10, 0);
+    uint16_t csum = cksum_fold(cksum_add(0, ip, IPV4_HLEN));
+    memcpy(ip + 10, &csum, 2);
+}

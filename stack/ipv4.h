@@ -27,6 +27,8 @@ void ipv4_output(struct zest *z, struct zbuf *zb, uint32_t dst_be, uint8_t proto
 int ipv4_path(struct zest *z, struct ip_path *path, const struct ipaddr *dst, uint8_t proto);
 /* From now on path's packets carry these; a path just made has IP_TTL and 0. */
 void ipv4_path_mark(struct ip_path *path, uint8_t ttl, uint8_t tos);
+/* A frame just made, with its path's headers: ECN-capable, ECT(0) of RFC 3168 5. */
+void ipv4_mark_ect(uint8_t *frame);
 /* Nothing comes back from dst_be: is its link address, or the gateway's, still good? (RFC 1122
  * 3.3.1.4, RFC 9293 3.8.3) */
 void ipv4_doubt(struct zest *z, uint32_t dst_be);

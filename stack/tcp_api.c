@@ -70,6 +70,7 @@ int tcp_listen(struct zest *z, const struct zest_addr *local, unsigned backlog, 
         .keep_intvl_s = 75,
         .keep_cnt = 9,
         .ttl = IP_TTL,
+        .ecn_mode = ZEST_ECN_AGREE,
     };
     *out = tcp_listener_handle(z, slot);
     return 0;
@@ -482,6 +483,11 @@ int tcp_set_option(struct zest *z, zest_handle handle, enum zest_option opt, uin
         if (err < 0)
             return err;
         break;
+    case ZEST_OPT_ECN:
+        if (value > ZEST_ECN_ASK)
+            return -EINVAL;
+        SET(ecn_mode, (uint8_t)value);
+        break;
     case ZEST_OPT_DSCP:
         if (value > 63)
             return -EINVAL;
@@ -525,6 +531,7 @@ int zest_conn_info(const struct zest *z, zest_handle conn, struct zest_conn_info
         .segs_retransmitted = c->segs_retransmitted,
         .rtos = c->rtos,
         .fast_retransmits = c->fast_retransmits,
+        .ecn = c->ecn,
         .soft_error = c->soft_error,
         .mem_held = c->held,
         .mem_min = c->mem_min,

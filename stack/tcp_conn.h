@@ -51,7 +51,16 @@
 #define TCP_RCV_BUF_MIN 2048u  /* that zest_set_option() takes */
 #define TCP_BACKLOG     128u
 
-enum { TH_FIN = 1, TH_SYN = 2, TH_RST = 4, TH_PSH = 8, TH_ACK = 16, TH_URG = 32 };
+enum {
+    TH_FIN = 1,
+    TH_SYN = 2,
+    TH_RST = 4,
+    TH_PSH = 8,
+    TH_ACK = 16,
+    TH_URG = 32,
+    TH_ECE = 64,
+    TH_CWR = 128
+};
 
 static inline bool seq_lt(uint32_t a, uint32_t b)
 {
@@ -147,8 +156,12 @@ struct tcp_conn {
     bool probing;      /* the retransmission timer is the persist timer */
     bool probe_now;
     bool nodelay, cork;
-    bool want_write; /* a write took less than all */
-    bool urgent;     /* snd_up holds: not all up to it was acknowledged when last looked at */
+    bool ecn;         /* agreed in the SYNs; see tcp_ecn.c */
+    bool ecn_echo;    /* a mark has come, and no CWR since: every ACK says so */
+    bool ecn_cwr;     /* the next new data says that we have slowed down */
+    uint8_t ecn_mode; /* enum zest_ecn */
+    bool want_write;  /* a write took less than all */
+    bool urgent;      /* snd_up holds: not all up to it was acknowledged when last looked at */
     bool start_keep, start_wait; /* these timers begin at the next output */
     bool ts_on, wscale_on;
     bool in_recovery;
@@ -177,6 +190,7 @@ struct tcp_conn {
     /* congestion control and RTT */
     const struct tcp_cc *cc;
     uint32_t cwnd, ssthresh, cc_acked;
+    uint32_t ecn_end; /* slowed down for the marks up to there */
     uint32_t recover; /* RFC 6582: highest sequence sent when recovery or the last time-out began */
     uint32_t rtx_high; /* bytes below it have been sent more than once (Karn) */
     bool rtt_timing;
@@ -243,7 +257,7 @@ struct tcp_listener {
     void *user;
     bool nodelay;
     uint32_t snd_buf, rcv_buf, keep_idle_s, keep_intvl_s, keep_cnt, user_timeout_ms;
-    uint8_t ttl, dscp;
+    uint8_t ttl, dscp, ecn_mode;
     struct tcp_group *group;
     uint32_t mem_min, mem_max; /* of its connections; mem_min UINT32_MAX: as by default */
 };
@@ -311,6 +325,13 @@ bool tcp_opt_parse(struct tcp_opts *o, const uint8_t *p, uint32_t len);
 uint32_t tcp_opt_syn(const struct zest *z, const struct tcp_conn *c, uint8_t *p);
 uint32_t tcp_opt_ts(const struct zest *z, const struct tcp_conn *c, uint8_t *p);
 void tcp_set_mss(struct zest *z, struct tcp_conn *c);
+
+/* tcp_ecn.c: RFC 3168 */
+uint8_t tcp_ecn_syn_flags(const struct tcp_conn *c);
+void tcp_ecn_take_syn(struct tcp_conn *c, const struct tcp_seg *seg);
+void tcp_ecn_input(struct zest *z, struct tcp_conn *c, const struct tcp_seg *seg, uint8_t tos);
+uint8_t tcp_ecn_flags(const struct tcp_conn *c, uint32_t seq, uint32_t len);
+void tcp_ecn_sent(struct tcp_conn *c, uint8_t *frame, uint32_t seq, uint32_t len, uint8_t flags);
 
 /* tcp_rtt.c: RFC 6298 */
 void tcp_rtt_init(struct tcp_conn *c);

@@ -47,7 +47,7 @@ static bool parse(struct zest *z, struct pkt *pk, struct tcp_seg *seg)
     seg->dst_port = be16_get(h + 2);
     seg->seq = be32_get(h + 4);
     seg->ack = be32_get(h + 8);
-    seg->flags = h[13] & 0x3f;
+    seg->flags = h[13];
     seg->wnd = be16_get(h + 14);
     seg->urp = be16_get(h + 18);
     pk->p += hdr_len;
@@ -116,6 +116,7 @@ static void take_syn(struct zest *z, struct tcp_conn *c, const struct tcp_seg *s
     c->snd_wscale = c->wscale_on ? seg->opt.wscale : 0;
     if (!c->wscale_on)
         c->rcv_wscale = 0;
+    tcp_ecn_take_syn(c, seg);
     if (c->ts_on) {
         c->ts_recent = seg->opt.ts_val;
         c->ts_recent_ns = z->now_ns;
@@ -190,6 +191,7 @@ static void input_listen(struct zest *z, struct tcp_listener *l, struct pkt *pk,
     c->user_timeout_ms = l->user_timeout_ms;
     c->ttl = l->ttl;
     c->dscp = l->dscp;
+    c->ecn_mode = l->ecn_mode;
     if (l->mem_min == UINT32_MAX)
         mem_promise_default(z, c);
     else if (mem_promise(z, c, l->mem_min) < 0) {
@@ -519,6 +521,8 @@ static void input_general(struct zest *z, struct tcp_conn *c, struct pkt *pk, st
     keep_timestamp(z, c, seg, seq_on_wire);
     if (!step_ack(z, c, pk, seg))
         return;
+    if (c->ecn)
+        tcp_ecn_input(z, c, seg, pk->ip[1]);
     if (seg->flags & TH_URG)
         step_urg(z, c, seg, seq_on_wire);
     if (!step_text(z, c, pk, seg) || c->generation != generation)

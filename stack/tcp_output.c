@@ -60,10 +60,11 @@ static bool rest_may_go(const struct tcp_conn *c, uint32_t at)
 }
 
 /* Several full segments go as one frame if the link cuts it up. Not what is repeated: that goes by
- * the segment; and not what an urgent pointer is about, as each of them would have the same. */
+ * the segment; and not what an urgent pointer is about, or a CWR, as each of them would have the
+ * same. */
 static uint32_t frame_limit(const struct tcp_conn *c)
 {
-    return seq_lt(c->snd_nxt, c->snd_max) || urgent_due(c) ? c->mss : c->send_max;
+    return seq_lt(c->snd_nxt, c->snd_max) || urgent_due(c) || c->ecn_cwr ? c->mss : c->send_max;
 }
 
 /* Bytes to send at snd_nxt now; *fin if the FIN goes with them. False: nothing is to be sent yet.
@@ -251,6 +252,8 @@ static int build(struct zest *z, struct tcp_conn *c, uint32_t seq, uint8_t *flag
         f->seg[0].len = 0;
     }
 
+    if (c->ecn && !(*flags & TH_SYN))
+        *flags |= tcp_ecn_flags(c, seq, pl->len);
     uint32_t tcp_len = TCP_HLEN + opt_len + pl->len;
     uint8_t *h = tcp_header(z, c, payload, seq, *flags, opt_len);
     sum = cksum_plus(sum, cksum_pseudo(&c->local, &c->remote, IP_TCP, tcp_len));
@@ -267,6 +270,8 @@ static int build(struct zest *z, struct tcp_conn *c, uint32_t seq, uint8_t *flag
     memcpy(h + 16, &field, 2);
     f->seg[0].addr = ipv4_path_header(&c->path, h, tcp_len);
     f->seg[0].len += hdr_len;
+    if (c->ecn)
+        tcp_ecn_sent(c, f->seg[0].addr, seq, pl->len, *flags);
 
     for (unsigned i = 0; i < f->n; i++)
         z->stats.tx_bytes += f->seg[i].len;
@@ -297,7 +302,8 @@ static void advance(struct tcp_conn *c, uint32_t len)
 
 static int send_syn(struct zest *z, struct tcp_conn *c, struct zest_frame *f)
 {
-    uint8_t flags = c->state == ZEST_SYN_SENT ? TH_SYN : TH_SYN | TH_ACK;
+    uint8_t flags =
+        (uint8_t)((c->state == ZEST_SYN_SENT ? TH_SYN : TH_SYN | TH_ACK) | tcp_ecn_syn_flags(c));
     struct tcp_payload none = {0};
     int err = build(z, c, c->iss, &flags, &none, f);
 

@@ -299,6 +299,7 @@ struct tcp_conn *tcp_conn_new(struct zest *z)
     c->keep_intvl_s = 75;
     c->keep_cnt = 9;
     c->ttl = IP_TTL;
+    c->ecn_mode = ZEST_ECN_AGREE;
     c->progress_ns = c->last_ack_ns = c->last_sent_ns = z->now_ns;
     c->path.gen = z->arp.gen - 1; /* not looked up yet */
     tcp_rtt_init(c);

@@ -143,8 +143,8 @@ struct zest_frame {
     uint8_t why;          /* enum zest_why */
     uint16_t csum_start;  /* where the sum begins, from the frame's first byte */
     uint16_t csum_offset; /* where it goes, from csum_start */
-    uint16_t gso_size;    /* the link is to cut it into TCP segments of so many bytes of payload (the
-                             last one may be shorter); 0 = it is one */
+    uint16_t gso_size; /* the link is to cut it into TCP segments of so many bytes of payload (the
+                          last one may be shorter); 0 = it is one */
 };
 
 /* n received Ethernet frames: zb->data, zb->len. Takes over the reference of each. */
@@ -275,7 +275,14 @@ enum zest_option {
     ZEST_OPT_MEM_MAX,
     /* The same for all connections that came from a listener together; default 0. */
     ZEST_OPT_LISTENER_MEM_MIN,
-    ZEST_OPT_LISTENER_MEM_MAX
+    ZEST_OPT_LISTENER_MEM_MAX,
+    ZEST_OPT_ECN /* explicit congestion notification, enum zest_ecn; before the connection is there
+                  */
+};
+enum zest_ecn {
+    ZEST_ECN_OFF,
+    ZEST_ECN_AGREE, /* if the peer asks (default) */
+    ZEST_ECN_ASK
 };
 /* 0, -EBADF, -EINVAL (no such option or value), -ENOBUFS. On a listener: what its connections begin
  * with. */
@@ -311,12 +318,13 @@ struct zest_conn_info {
     uint32_t rcv_lent;   /* bytes lent and not given back */
     uint64_t bytes_sent, bytes_acked, bytes_received;
     uint64_t segs_sent, segs_received, segs_retransmitted, rtos, fast_retransmits;
+    bool ecn;       /* both ends do explicit congestion notification */
     int soft_error; /* the trouble that ZEST_EV_SOFT_ERROR told of, until something is acknowledged
                      */
     /* Places in the stream that arrives, counted from its first byte. Urgent data remains to be
      * read while urgent_end > bytes_read; its last byte is the one before urgent_end. */
-    uint64_t bytes_read; /* what zest_read() has lent */
-    uint64_t urgent_end; /* where the peer's last urgent data ends; 0: there was none */
+    uint64_t bytes_read;       /* what zest_read() has lent */
+    uint64_t urgent_end;       /* where the peer's last urgent data ends; 0: there was none */
     uint32_t mem_held;         /* bytes of received segments that it holds */
     uint32_t mem_min, mem_max; /* ... is guaranteed, and may hold at most just now */
 };
@@ -381,6 +389,8 @@ ZEST_API int zest_conn_info(const struct zest *z, zest_handle conn, struct zest_
     X(tcp_rsts_sent, "RSTs sent")                                                                  \
     X(tcp_rsts_received, "RSTs accepted")                                                          \
     X(tcp_challenge_acks, "challenge ACKs sent (RFC 5961)")                                        \
+    X(tcp_ecn_marked, "TCP segments that a router marked: congestion (RFC 3168)")                  \
+    X(tcp_ecn_slowed, "times that a peer reported such marks, and its connection slowed down")     \
     X(tcp_zero_window_probes, "zero-window probes sent")                                           \
     X(tcp_keepalive_probes, "keepalive probes sent")                                               \
     X(tcp_active_opens, "connections opened by us")                                                \

@@ -9,7 +9,16 @@
 
 #include "stack/zest.h"
 
-enum { WIRE_FIN = 1, WIRE_SYN = 2, WIRE_RST = 4, WIRE_PSH = 8, WIRE_ACK = 16, WIRE_URG = 32 };
+enum {
+    WIRE_FIN = 1,
+    WIRE_SYN = 2,
+    WIRE_RST = 4,
+    WIRE_PSH = 8,
+    WIRE_ACK = 16,
+    WIRE_URG = 32,
+    WIRE_ECE = 64,
+    WIRE_CWR = 128
+};
 
 #define WIRE_MAX 65600u /* largest frame */
 

@@ -620,6 +620,10 @@ static void start(struct conn *c)
         if (err != 0)
             die("zest_connect(): %d", err);
         s->connecting = true;
+        if (rng_chance(&s->rng, sim.plan.ecn)) {
+            zest_set_option(stack_of(s), s->handle, ZEST_OPT_ECN, ZEST_ECN_ASK);
+            count(F_ecn_asked);
+        }
         c->accepted |= both || c->hostile;
         c->excused |= both; /* if only one of the SYNs arrives in time, the other is refused */
         zest_set_user(stack_of(s), s->handle, s);

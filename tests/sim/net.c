@@ -221,6 +221,11 @@ static void send_to(unsigned from, unsigned to, const uint8_t *frame, size_t len
     }
     memcpy(buf, frame, len);
     if (!sim.calm) {
+        if (w->eth_type == 0x0800 && w->tos & 3 && rng_chance(r, p->ecn_mark)) {
+            buf[14 + 1] |= 3; /* congestion (RFC 3168 5) */
+            wire_fix_checksums(buf, len);
+            count(F_ecn_marked);
+        }
         if (w->eth_type == 0x0800 && rng_chance(r, p->corrupt))
             corrupt(buf, len);
         if (p->jitter_ns)

@@ -176,33 +176,36 @@ void plan_draw(struct plan *p, struct rng r)
         p->simultaneous = yes(&r, 10);
         p->pings = yes(&r, 10);
         p->urgent = yes(&r, 20);
+        p->ecn = maybe(&r, 25, 1000000);
+        p->ecn_mark = p->ecn ? (uint32_t)rng_log(&r, 100, 500000) : 0;
     }
 }
 
 void plan_print(const struct plan *p, FILE *f)
 {
-    fprintf(
-        f,
-        "plan: stacks %u conns %u bytes %llu calm %.3f s%s%s\n"
-        "  net: delay %.3f ms jitter %.3f ms %llu bit/s queue %llu; lose %u ack %u last %u syn "
-        "%u arp %u burst %u/%u every %u; reorder %u by %.3f ms, dup %u old %u corrupt %u; mtu "
-        "%u from %.3f s; down every %.3f s for %.3f s\n"
-        "  machines: stall every %.3f s for %.3f s; jump at %.3f s by %.3f s; crash %u at %.3f "
-        "s restart %.3f s; starve %u nth %u\n"
-        "  apps: slow %d pauses %d odd %d mind %d options %d simultaneous %d urgent %d; hostile %u "
-        "mischief %llx every %.3f ms\n",
-        p->stacks, p->conns, (unsigned long long)p->bytes_max, (double)p->calm_ns / 1e9,
-        p->clean ? " clean" : "", p->one_pool ? " one pool" : "", (double)p->delay_ns / 1e6,
-        (double)p->jitter_ns / 1e6, (unsigned long long)p->bits_per_s,
-        (unsigned long long)p->queue_bytes, p->lose, p->lose_ack, p->lose_last, p->lose_syn,
-        p->lose_arp, p->burst_start, p->burst_end, p->lose_every, p->reorder,
-        (double)p->reorder_ns / 1e6, p->duplicate, p->old, p->corrupt, p->mtu_low,
-        (double)p->mtu_from_ns / 1e9, (double)p->down_every_ns / 1e9, (double)p->down_for_ns / 1e9,
-        (double)p->stall_every_ns / 1e9, (double)p->stall_for_ns / 1e9, (double)p->jump_at_ns / 1e9,
-        (double)p->jump_by_ns / 1e9, p->crash_node, (double)p->crash_at_ns / 1e9,
-        (double)p->restart_after_ns / 1e9, p->starve, p->starve_nth, p->slow_readers,
-        p->long_pauses, p->odd_sizes, p->mind_changes, p->options, p->simultaneous, p->urgent,
-        p->hostile_conns, (unsigned long long)p->mischief, (double)p->hostile_every_ns / 1e6);
+    fprintf(f,
+            "plan: stacks %u conns %u bytes %llu calm %.3f s%s%s\n"
+            "  net: delay %.3f ms jitter %.3f ms %llu bit/s queue %llu; lose %u ack %u last %u syn "
+            "%u arp %u burst %u/%u every %u; reorder %u by %.3f ms, dup %u old %u corrupt %u; mtu "
+            "%u from %.3f s; down every %.3f s for %.3f s\n"
+            "  machines: stall every %.3f s for %.3f s; jump at %.3f s by %.3f s; crash %u at %.3f "
+            "s restart %.3f s; starve %u nth %u\n"
+            "  apps: slow %d pauses %d odd %d mind %d options %d simultaneous %d urgent %d ecn "
+            "%u/%u; hostile %u "
+            "mischief %llx every %.3f ms\n",
+            p->stacks, p->conns, (unsigned long long)p->bytes_max, (double)p->calm_ns / 1e9,
+            p->clean ? " clean" : "", p->one_pool ? " one pool" : "", (double)p->delay_ns / 1e6,
+            (double)p->jitter_ns / 1e6, (unsigned long long)p->bits_per_s,
+            (unsigned long long)p->queue_bytes, p->lose, p->lose_ack, p->lose_last, p->lose_syn,
+            p->lose_arp, p->burst_start, p->burst_end, p->lose_every, p->reorder,
+            (double)p->reorder_ns / 1e6, p->duplicate, p->old, p->corrupt, p->mtu_low,
+            (double)p->mtu_from_ns / 1e9, (double)p->down_every_ns / 1e9,
+            (double)p->down_for_ns / 1e9, (double)p->stall_every_ns / 1e9,
+            (double)p->stall_for_ns / 1e9, (double)p->jump_at_ns / 1e9, (double)p->jump_by_ns / 1e9,
+            p->crash_node, (double)p->crash_at_ns / 1e9, (double)p->restart_after_ns / 1e9,
+            p->starve, p->starve_nth, p->slow_readers, p->long_pauses, p->odd_sizes,
+            p->mind_changes, p->options, p->simultaneous, p->urgent, p->ecn, p->ecn_mark,
+            p->hostile_conns, (unsigned long long)p->mischief, (double)p->hostile_every_ns / 1e6);
     for (unsigned i = 0; i < p->stacks; i++) {
         const struct zest_config *c = &p->cfg[i];
         fprintf(f,

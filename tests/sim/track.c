@@ -15,7 +15,8 @@ struct flow {
     unsigned node, peer;
     uint16_t port, peer_port;
     /* what it has sent */
-    bool syn, fin, acked;
+    bool syn, fin, acked, sent;
+    uint32_t sent_end; /* of data */
     uint32_t iss, fin_seq, ack, edge;
     bool offers_ws, offers_ts;
     uint8_t wscale;
@@ -239,6 +240,13 @@ void track_sent(unsigned from, const struct wire *w)
     check_data(f, w);
     if (!(w->flags & WIRE_SYN))
         check_urgent(f, w);
+    /* RFC 3168 6.1.4, 6.1.5: only what carries new data says that it is ECN-capable. */
+    uint32_t upto = w->seq + w->payload_len;
+    if (w->tos & 3 && (w->payload_len == 0 || (f->sent && !lt(f->sent_end, upto))))
+        die("%s: what is not new data is marked as ECN-capable", name);
+    if (!f->sent || lt(f->sent_end, upto))
+        f->sent_end = upto;
+    f->sent = true;
     if (w->flags & WIRE_FIN) {
         uint32_t at = w->seq + w->payload_len;
         if (f->fin && f->fin_seq != at)

@@ -368,10 +368,36 @@ static void long_urgent_data(void)
     }
 }
 
+/* Linux asks for explicit congestion notification; zest agrees, and its data says so. */
+static void ecn_with_linux(void)
+{
+    struct line l = {"Linux to zest", {false, -1}, {true, -1}, 0};
+    struct tcp_info i = {0};
+    socklen_t len = sizeof i;
+    uint8_t byte;
+
+    CU_ASSERT(write_file("/proc/sys/net/ipv4/tcp_ecn", "1"));
+    join_ends(&l);
+    CU_ASSERT_EQUAL(end_send(&l.from, "x", 1, 0), 1);
+    CU_ASSERT_EQUAL(end_recv(&l.to, &byte, 1, 0), 1);
+    CU_ASSERT_EQUAL(end_send(&l.to, "y", 1, 0), 1);
+    CU_ASSERT_EQUAL(end_recv(&l.from, &byte, 1, 0), 1);
+    CU_ASSERT_EQUAL(getsockopt(l.from.fd, IPPROTO_TCP, TCP_INFO, &i, &len), 0);
+    CU_ASSERT_EQUAL(i.tcpi_options & (TCPI_OPT_ECN | TCPI_OPT_ECN_SEEN),
+                    TCPI_OPT_ECN | TCPI_OPT_ECN_SEEN);
+    len = sizeof i;
+    CU_ASSERT_EQUAL(sockets_getsockopt(s, l.to.fd, IPPROTO_TCP, TCP_INFO, &i, &len), 0);
+    CU_ASSERT(i.tcpi_options & TCPI_OPT_ECN);
+    end_close(&l.from);
+    end_close(&l.to);
+    CU_ASSERT(write_file("/proc/sys/net/ipv4/tcp_ecn", "2"));
+}
+
 int main(int argc, char **argv)
 {
     static const struct check tests[] = {CHECK(echo_of_bulk), CHECK(time_outs_and_refusal),
-                                         CHECK(urgent_data_as_on_linux), CHECK(long_urgent_data)};
+                                         CHECK(urgent_data_as_on_linux), CHECK(long_urgent_data),
+                                         CHECK(ecn_with_linux)};
 
     bool inside = enter_namespace();
     if (inside)
@@ -380,7 +406,7 @@ int main(int argc, char **argv)
         printf("needs network namespaces and /dev/net/tun\n");
         return 77;
     }
-    int ret = check_run("sockets_netif", tests, 4, argc > 1 ? argv[1] : NULL);
+    int ret = check_run("sockets_netif", tests, 5, argc > 1 ? argv[1] : NULL);
     sockets_netif_stop(driver);
     sockets_fini(s);
     netif_close(nif);
