@@ -51,6 +51,8 @@ struct doctor_finding *doctor_find(struct doctor_report *r, enum doctor_level le
     __attribute__((format(printf, 4, 5)));
 void doctor_mend(struct doctor_finding *f, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
+/* Root needs no "sudo ", and may not have it. */
+void doctor_without_sudo(struct doctor_report *r);
 
 /* A link is opened as a start would, and closed again. */
 struct doctor_tried {

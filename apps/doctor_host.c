@@ -36,6 +36,16 @@ void doctor_mend(struct doctor_finding *f, const char *fmt, ...)
     va_end(ap);
 }
 
+void doctor_without_sudo(struct doctor_report *r)
+{
+    static const char sudo[] = "sudo ";
+    for (unsigned i = 0; i < r->n; i++) {
+        char *at;
+        while ((at = strstr(r->f[i].mend, sudo)) != NULL)
+            memmove(at, at + sizeof sudo - 1, strlen(at + sizeof sudo - 1) + 1);
+    }
+}
+
 enum doctor_level doctor_worst(const struct doctor_report *r)
 {
     enum doctor_level worst = DOCTOR_OK;
@@ -279,4 +289,6 @@ void doctor_examine_host(struct doctor_report *r, const struct netif_probe_host 
     huge_pages(r, h, w);
     bpf_system(r, h);
     tap(r, h);
+    if (h->root && !h->user_namespace)
+        doctor_without_sudo(r);
 }

@@ -18,14 +18,22 @@ static bool fixed(const struct netif_probe_offloads *o, enum netif_offload which
     return o->fixed >> which & 1;
 }
 
+/* Drivers of which it is known, where the kernel does not say: they had XDP before zest's oldest
+ * kernel, and zero-copy later than kernels that say. */
+static bool well_known(const struct netif_probe_if *i)
+{
+    return strcmp(i->kind, "veth") == 0 || strcmp(i->kind, "tun") == 0 ||
+           strcmp(i->driver, "virtio_net") == 0;
+}
+
 /* The driver runs XDP programs itself, and can hand frames to sockets. */
 static enum netif_answer has_native(const struct netif_probe_if *i)
 {
     const uint64_t needed = NETIF_XDP_BASIC | NETIF_XDP_REDIRECT;
-    if (i->virtio_offloads_fixed)
+    if (i->virtio_offloads_fixed || i->loopback)
         return NETIF_NO;
     if (i->xdp_known != NETIF_YES)
-        return strcmp(i->kind, "veth") == 0 ? NETIF_YES : NETIF_UNKNOWN;
+        return well_known(i) ? NETIF_YES : NETIF_UNKNOWN;
     return (i->xdp_features & needed) == needed ? NETIF_YES : NETIF_NO;
 }
 
@@ -41,7 +49,7 @@ static enum netif_answer has_zero_copy(const struct netif_probe_if *i)
     if (has_native(i) == NETIF_NO || mtu_refused(i))
         return NETIF_NO;
     if (i->xdp_known != NETIF_YES)
-        return strcmp(i->kind, "veth") == 0 ? NETIF_NO : NETIF_UNKNOWN;
+        return well_known(i) ? NETIF_NO : NETIF_UNKNOWN;
     if (!(i->xdp_features & NETIF_XDP_ZEROCOPY))
         return NETIF_NO;
     if (i->virtio == NETIF_YES)
@@ -378,4 +386,6 @@ void doctor_examine_if(struct doctor_report *r, const struct netif_probe_host *h
     sockets(r, i, w);
     peer(r, i);
     offloads(r, i);
+    if (h->root && !h->user_namespace)
+        doctor_without_sudo(r);
 }

@@ -21,7 +21,7 @@ finding() {
 mended() {
     local mend
     finding "$1" "$2" . "$3" >"$LAB_TMP/mend" || { cat "$LAB_TMP/mend"; return 1; }
-    mend=$(sed -E 's/.*"mend":"([^"]*)".*/\1/; s/sudo //g; s/   \(.*//' "$LAB_TMP/mend" | head -n 1)
+    mend=$(sed -E 's/.*"mend":"([^"]*)".*/\1/; s/   \(.*//' "$LAB_TMP/mend" | head -n 1)
     echo "mend: $mend"
     [ -n "$mend" ] && sh -c "$mend" || return 1
     sleep 0.2
@@ -122,7 +122,7 @@ holder=$!
 sleep 0.5
 check "a program by a link, and whose" finding problem xdp-attached "zest_xdp.*native, by link [0-9]+ of process $holder \(netif_frames" z0
 check "a start says so, and what to do" bash -c "
-    timeout 20 '$ZEST' echo -I z0 --ip 10.77.0.11/24 2>&1 | tee /dev/stderr | grep -F '# sudo kill $holder'"
+    timeout 20 '$ZEST' echo -I z0 --ip 10.77.0.11/24 2>&1 | tee /dev/stderr | grep -F '# kill $holder'"
 check "its mend mends" mended problem xdp-attached z0
 wait $holder 2>/dev/null
 if command -v bpftool >/dev/null; then

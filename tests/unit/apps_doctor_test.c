@@ -13,7 +13,6 @@ static struct netif_probe_host good_host(void)
 {
     return (struct netif_probe_host){.release = "6.18.0",
                                      .kernel = NETIF_KERNEL(6, 18),
-                                     .root = true,
                                      .caps = UINT64_MAX,
                                      .caps_bound = UINT64_MAX,
                                      .tx_metadata = NETIF_YES,
@@ -228,6 +227,22 @@ static void pages_and_bpf(void)
     CU_ASSERT(r.afxdp);
 }
 
+/* It may not even be installed. */
+static void root_needs_no_sudo(void)
+{
+    struct netif_probe_host h = good_host();
+    h.bpf_jit = 0;
+    h.cgroup_max = 1;
+    host(&h);
+    CU_ASSERT(says(DOCTOR_WARNING, "bpf-jit", "", "sudo sysctl -w"));
+    CU_ASSERT(says(DOCTOR_WARNING, "memory", "", "| sudo tee"));
+    h.root = true;
+    host(&h);
+    CU_ASSERT_STRING_EQUAL(found(DOCTOR_WARNING, "bpf-jit")->mend,
+                           "sysctl -w net.core.bpf_jit_enable=1");
+    CU_ASSERT(says(DOCTOR_WARNING, "memory", "", "| tee"));
+}
+
 /* ---- interfaces */
 
 static void a_good_card_is_good(void)
@@ -272,7 +287,7 @@ static void a_veth_pair_and_its_other_end(void)
     i.peer.offloads.on = 1u << NETIF_OFF_TX_CSUM;
     interface(&i);
     CU_ASSERT(says(DOCTOR_WARNING, "peer-checksums", "p0",
-                   "ip netns exec red ethtool -K p0 tx off gso off tso off"));
+                   "sudo ip netns exec red ethtool -K p0 tx off gso off tso off"));
     CU_ASSERT(r.afxdp); /* it starts; that is what makes it hard to find */
     i.peer.netns[0] = '\0';
     i.peer.netns_pid = 1234;
@@ -410,6 +425,13 @@ static void what_is_not_known_is_not_claimed(void)
     CU_ASSERT(says(DOCTOR_NOTE, "native-xdp", "does not say", ""));
     CU_ASSERT(says(DOCTOR_NOTE, "zero-copy", "does not say", ""));
     CU_ASSERT(r.afxdp);
+    /* Unless it is known of the driver. */
+    i = virtio(true, true);
+    i.xdp_known = NETIF_UNKNOWN;
+    i.xdp_features = 0;
+    CU_ASSERT(verdict_is(&i, "AF_XDP, native, copy, up to 4 descriptors a frame"));
+    interface(&i);
+    CU_ASSERT(says(DOCTOR_NOTE, "zero-copy", "6.14", ""));
     i = (struct netif_probe_if){.name = "x", .up = true};
     interface(&i);
     CU_ASSERT(r.afxdp);
@@ -418,7 +440,8 @@ static void what_is_not_known_is_not_claimed(void)
 
 CHECK_MAIN("apps_doctor", CHECK(a_healthy_host_is_healthy), CHECK(kernels_that_are_too_old),
            CHECK(each_missing_capability_is_named), CHECK(rights_that_do_not_reach),
-           CHECK(memory_that_is_short), CHECK(pages_and_bpf), CHECK(a_good_card_is_good),
-           CHECK(virtio_with_and_without_its_flags), CHECK(a_veth_pair_and_its_other_end),
-           CHECK(programs_of_others), CHECK(large_mtus), CHECK(offloads_that_hurt),
-           CHECK(links_and_queues), CHECK(taps), CHECK(what_is_not_known_is_not_claimed))
+           CHECK(memory_that_is_short), CHECK(pages_and_bpf), CHECK(root_needs_no_sudo),
+           CHECK(a_good_card_is_good), CHECK(virtio_with_and_without_its_flags),
+           CHECK(a_veth_pair_and_its_other_end), CHECK(programs_of_others), CHECK(large_mtus),
+           CHECK(offloads_that_hurt), CHECK(links_and_queues), CHECK(taps),
+           CHECK(what_is_not_known_is_not_claimed))
