@@ -222,7 +222,8 @@ static void mtu(struct doctor_report *r, const struct netif_probe_if *i)
 
 /* ---- others */
 
-static void programs(struct doctor_report *r, const struct netif_probe_if *i)
+static void programs(struct doctor_report *r, const struct netif_probe_if *i,
+                     const struct doctor_wish *w)
 {
     static const char *const places[] = {"native", "generic", "offloaded"};
     static const char *const flags[] = {"xdpdrv", "xdpgeneric", "xdpoffload"};
@@ -241,7 +242,9 @@ static void programs(struct doctor_report *r, const struct netif_probe_if *i)
         struct doctor_finding *f = doctor_find(
             r, DOCTOR_PROBLEM, "xdp-attached", "XDP program %u%s is here already: %s%s%s%s",
             x->prog_id, name, places[x->place], by, *x->pinned ? ", pinned at " : "", x->pinned);
-        if (*x->pinned)
+        if (x->links_unknown)
+            doctor_mend(f, "sudo %s doctor %s", w->program, i->name);
+        else if (*x->pinned)
             doctor_mend(f, "sudo rm %s", x->pinned);
         else if (x->holder)
             doctor_mend(f, "sudo kill %d", x->holder);
@@ -382,7 +385,7 @@ void doctor_examine_if(struct doctor_report *r, const struct netif_probe_host *h
     checksums(r, h, i);
     queues(r, i, w);
     mtu(r, i);
-    programs(r, i);
+    programs(r, i, w);
     sockets(r, i, w);
     peer(r, i);
     offloads(r, i);

@@ -183,7 +183,12 @@ without=(setpriv --bounding-set -bpf --inh-caps -bpf)
 check "cap_sys_admin does for it" finding ok capabilities . "" "${without[@]}"
 nobody=(setpriv --reuid 65534 --clear-groups)
 check "not root: what a file could have" finding problem capabilities "setcap cap_net_admin,cap_net_raw,cap_bpf,cap_ipc_lock.ep" "" "${nobody[@]}"
-check "not root: an XDP program's number is known, its owner not" finding ok xdp-attached . z0 "${nobody[@]}"
+"$BUILD/system/netif_frames" hold xdp:z0:10.77.0.10 >/dev/null 2>&1 &
+holder=$!
+sleep 0.5
+check "not root: an XDP program's number is known, its owner not" \
+    finding problem xdp-attached 'only root may know.*sudo .*zest doctor z0' z0 "${nobody[@]}"
+lab_stop $holder
 without=(setpriv --bounding-set -ipc_lock,-sys_resource --inh-caps -ipc_lock,-sys_resource prlimit --memlock=65536)
 check "memory may not be locked" finding problem memlock '64 KiB.*prlimit' "" "${without[@]}"
 umount /sys/fs/bpf

@@ -319,6 +319,10 @@ static void programs_of_others(void)
     CU_ASSERT(says(DOCTOR_PROBLEM, "xdp-attached", "12 (firewall) is here already: native",
                    "ip link set dev eth1 xdpdrv off") &&
               !r.afxdp);
+    i.xdp[0].links_unknown = true;
+    interface(&i);
+    CU_ASSERT(says(DOCTOR_PROBLEM, "xdp-attached", "only root", "sudo /usr/bin/zest doctor eth1"));
+    i.xdp[0].links_unknown = false;
     i.xdp[0].place = NETIF_AT_GENERIC;
     interface(&i);
     CU_ASSERT(says(DOCTOR_PROBLEM, "xdp-attached", "generic", "xdpgeneric off"));
