@@ -122,6 +122,7 @@ static int open_stack(struct host *h, const struct host_options *o, const struct
         .gather_max = h->gather ? caps->gather_max : 0,
         .tx_csum_offload = caps->tx_csum,
         .rx_csum_trusted = caps->rx_csum,
+        .rx_seg = caps->rx_seg,
         .max_conns = o->max_conns,
         .snd_buf = o->snd_buf,
         .rcv_buf = o->rcv_buf,

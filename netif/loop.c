@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "group.h"
+#include "loop_mem.h"
 #include "neigh.h"
 
 #define BURST        64u /* frames a round receives */
@@ -48,9 +49,11 @@ struct netif_loop {
     struct netif *nif;
     struct zest *z;
     ev_prepare prepare;
-    ev_io io;          /* on epoll_fd */
-    ev_timer timer;    /* the stack's deadline */
-    ev_timer poke;     /* room and completions that nobody tells of */
+    ev_io io;       /* on epoll_fd */
+    ev_timer timer; /* the stack's deadline */
+    ev_timer poke;  /* room and completions that nobody tells of */
+    ev_io mem_io;   /* on mem.epoll_fd */
+    struct loop_mem mem;
     ev_idle idle;      /* active: libev does not sleep */
     uint64_t armed_ns; /* what timer is set to */
     uint64_t poke_ns;  /* how far ahead poke is set */
@@ -268,6 +271,7 @@ static bool do_round(struct netif_loop *nl, uint64_t now, bool *blocked)
     if (nl->cfg.group)
         busy |= hear_group(nl, now);
     nl->readable = false;
+    busy |= loop_mem_run(&nl->mem, &nl->stopped);
     busy |= deliver_events(nl);
     /* Spinning is mostly this: nothing came, nothing is due. Then the next look is what matters. */
     if (!busy && zest_deadline(nl->z) > now) {
@@ -334,6 +338,7 @@ static void turn(struct netif_loop *nl)
     unsigned busy_rounds = 0;
     bool busy = true, worked = false, blocked = false;
     uint64_t now = netif_now(), start = now, deadline = 0;
+    zbuf_tick(nl->nif->pool, now);
     while (!nl->stopped && (nl->cfg.spin ? now - start < SPIN_NS
                                          : busy_rounds < ROUNDS && (busy || now < nl->until_ns))) {
         busy = do_round(nl, now, &blocked);
@@ -363,6 +368,7 @@ static void turn(struct netif_loop *nl)
 
 static void release(struct netif_loop *nl)
 {
+    loop_mem_close(&nl->mem);
     close(nl->epoll_fd);
     free(nl);
 }
@@ -382,6 +388,12 @@ static void on_io(struct ev_loop *loop, ev_io *w, int revents)
 {
     (void)loop;
     ((struct netif_loop *)w->data)->readable |= (revents & EV_READ) != 0;
+}
+
+static void on_memory(struct ev_loop *loop, ev_io *w, int revents)
+{
+    (void)loop, (void)revents;
+    loop_mem_heard(&((struct netif_loop *)w->data)->mem);
 }
 
 static void on_timer(struct ev_loop *loop, ev_timer *w, int revents)
@@ -412,6 +424,11 @@ int netif_loop_start(const struct netif_loop_config *cfg, struct netif_loop **ou
         free(nl);
         return rc;
     }
+    int no_mem = loop_mem_open(&nl->mem, nl->nif->pool);
+    if (no_mem) {
+        release(nl);
+        return no_mem;
+    }
     struct epoll_event ev = {.events = EPOLLIN};
     if ((cfg->group &&
          epoll_ctl(nl->epoll_fd, EPOLL_CTL_ADD, group_fd(cfg->group, cfg->member), &ev) < 0) ||
@@ -426,11 +443,13 @@ int netif_loop_start(const struct netif_loop_config *cfg, struct netif_loop **ou
     ev_timer_init(&nl->timer, on_timer, 0., 0.);
     ev_timer_init(&nl->poke, on_timer, 0., 0.);
     ev_idle_init(&nl->idle, on_idle);
-    nl->prepare.data = nl->io.data = nl;
+    ev_io_init(&nl->mem_io, on_memory, nl->mem.epoll_fd, EV_READ);
+    nl->prepare.data = nl->io.data = nl->mem_io.data = nl;
     /* After the application's own prepare watchers, so that what they write goes out too. */
     ev_set_priority(&nl->prepare, EV_MINPRI);
     ev_prepare_start(cfg->loop, &nl->prepare);
     ev_io_start(cfg->loop, &nl->io);
+    ev_io_start(cfg->loop, &nl->mem_io);
     *out = nl;
     return 0;
 }
@@ -461,10 +480,28 @@ void netif_loop_stop(struct netif_loop *nl)
     struct ev_loop *loop = nl->cfg.loop;
     ev_prepare_stop(loop, &nl->prepare);
     ev_io_stop(loop, &nl->io);
+    ev_io_stop(loop, &nl->mem_io);
     ev_timer_stop(loop, &nl->timer);
     ev_timer_stop(loop, &nl->poke);
     ev_idle_stop(loop, &nl->idle);
     nl->stopped = true;
     if (!nl->in_turn)
         release(nl); /* else the turn that we are in does it */
+}
+
+int netif_loop_wait(struct netif_loop *nl, struct netif_loop_wait *w)
+{
+    if (w->active)
+        return -EALREADY;
+    int rc = zbuf_budget_wait(w->budget, w->bytes);
+    if (rc < 0)
+        return rc;
+    loop_mem_add(&nl->mem, w); /* if there is memory now, the next turn finds that out */
+    netif_loop_wake(nl);
+    return 0;
+}
+
+void netif_loop_wait_stop(struct netif_loop *nl, struct netif_loop_wait *w)
+{
+    loop_mem_remove(&nl->mem, w);
 }

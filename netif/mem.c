@@ -169,6 +169,7 @@ static int make_end(const struct netif_mem_config *cfg, unsigned side, struct me
     size_t seg = ZBUF_SEG_MIN;
     while (seg < ZBUF_OVERHEAD + ETH_HEADER + c->mtu)
         seg *= 2;
+    c->rx_seg = (uint32_t)seg;
     m->budget = zbuf_budget_open(
         cfg->pool[side], &(struct zbuf_budget_config){
                              .name = c->name, .min_bytes = AHEAD * seg, .min_seg = (uint32_t)seg});

@@ -46,6 +46,7 @@ struct netif_caps {
     uint8_t gather_max; /* how many; 0 without gather */
     bool gather_cheap;  /* and cost less than copying 1500 bytes would */
     bool tx_csum, rx_csum;
+    uint32_t rx_seg; /* size of the segments that frames are received in */
     /* What it takes this core to have a frame of that size sent, if it was measured; else 0. */
     uint32_t send_ns;   /* one descriptor: the headers lie right before the payload */
     uint32_t gather_ns; /* two: headers, and payload where it lies */
@@ -245,6 +246,23 @@ NETIF_API int netif_loop_start(const struct netif_loop_config *cfg, struct netif
 NETIF_API void netif_loop_stop(struct netif_loop *nl);
 /* Something was written, opened or closed outside on_event(): send it on the loop's next turn. */
 NETIF_API void netif_loop_wake(struct netif_loop *nl);
+/* Somebody who was refused memory and wants to be called when it is worth another try. Belongs to
+ * the caller, who fills in the first four and leaves the others zero; nothing is allocated. */
+struct netif_loop_wait {
+    struct zbuf_budget *budget; /* that refused: zbuf_budget_app(pool) after zbuf_alloc() */
+    size_t bytes;               /* as asked for */
+    void (*ready)(struct netif_loop_wait *w);
+    void *ctx;
+    struct netif_loop_wait *prev, *next; /* private */
+    uint32_t round;                      /* private */
+    bool active;                         /* private */
+};
+/* Calls w->ready once, from the loop, when a request of that size could succeed: on the next turn if
+ * that is so already. It promises nothing: another may be quicker; then wait again, which is allowed
+ * inside ready(). 0, -EMSGSIZE (no segment is so large), -EALREADY. */
+NETIF_API int netif_loop_wait(struct netif_loop *nl, struct netif_loop_wait *w);
+/* Not any more; allowed at any time. netif_loop_stop() does it for all. */
+NETIF_API void netif_loop_wait_stop(struct netif_loop *nl, struct netif_loop_wait *w);
 /* CLOCK_MONOTONIC in nanoseconds: the time that the loop gives the stack. */
 NETIF_API uint64_t netif_now(void);
 

@@ -299,6 +299,7 @@ static int build(struct tap *t, const struct netif_tap_config *cfg, struct netif
     size_t seg = ZBUF_SEG_MIN;
     while (seg < ZBUF_OVERHEAD + ETH_HEADER + 4u + mtu)
         seg *= 2;
+    c->rx_seg = (uint32_t)seg;
     t->budget = zbuf_budget_open(
         cfg->pool, &(struct zbuf_budget_config){
                        .name = name, .min_bytes = 2 * seg * SPARES, .min_seg = (uint32_t)seg});

@@ -289,6 +289,7 @@ static int open_queue(struct xdp *x, const struct netif_xdp_config *cfg, const s
     snprintf(c->name, sizeof c->name, "%s", cfg->ifname);
     c->queue = x->queue;
     memcpy(c->mac, info->mac, sizeof c->mac);
+    c->rx_seg = XDP_CHUNK;
     c->mtu =
         (uint16_t)(info->mtu < XDP_RX_ROOM - ETH_HEADER ? info->mtu : XDP_RX_ROOM - ETH_HEADER);
     c->gather_max = c->gather ? NETIF_XDP_GATHER_MAX : 0;

@@ -1,6 +1,7 @@
 /* netif_loop_test.c - two stacks on one libev loop, joined by the cable in memory. */
 #include <errno.h>
 #include <ev.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -405,7 +406,141 @@ static void bad_settings(void)
     netif_loop_stop(NULL);
 }
 
+/* ---- waiting for memory */
+
+static struct zbuf *hoard[16384];
+static unsigned nhoard;
+
+static void hoard_all(void)
+{
+    for (size_t size = ZBUF_SEG_MAX; size >= ZBUF_SEG_MIN; size /= 2)
+        nhoard += zbuf_alloc_bulk(zbuf_budget_app(pool), size - ZBUF_OVERHEAD, hoard + nhoard,
+                                  16384 - nhoard);
+    CU_ASSERT_FATAL(nhoard > 0 && nhoard < 16384);
+}
+static void free_hoard(void)
+{
+    zbuf_free_bulk(hoard, nhoard);
+    nhoard = 0;
+}
+static void free_later(struct ev_loop *l, ev_timer *w, int revents)
+{
+    (void)l, (void)w, (void)revents;
+    free_hoard();
+}
+
+struct waiter {
+    struct netif_loop_wait w;
+    unsigned calls;
+    bool stop_other, again, last;
+    struct waiter *other;
+};
+static void memory_there(struct netif_loop_wait *w)
+{
+    struct waiter *me = w->ctx;
+    me->calls++;
+    CU_ASSERT_EQUAL(nhoard, 0);
+    if (me->stop_other)
+        netif_loop_wait_stop(a.nl, &me->other->w);
+    if (me->again && me->calls < 3)
+        CU_ASSERT_EQUAL(netif_loop_wait(a.nl, w), 0);
+    if (me->last)
+        ev_break(loop, EVBREAK_ALL);
+}
+static void wait_for(struct waiter *me, size_t bytes)
+{
+    me->w = (struct netif_loop_wait){
+        .budget = zbuf_budget_app(pool), .bytes = bytes, .ready = memory_there, .ctx = me};
+    CU_ASSERT_EQUAL(netif_loop_wait(a.nl, &me->w), 0);
+}
+
+static void who_was_refused_is_called_when_there_is_memory(void)
+{
+    struct waiter w[4] = {
+        {.stop_other = true, .other = &w[1]}, {.calls = 0}, {.again = true}, {.last = true}};
+    ev_timer t;
+    open_both(0, false);
+    hoard_all();
+    CU_ASSERT_PTR_NULL(zbuf_alloc(pool, 4000));
+    for (unsigned i = 0; i < 4; i++)
+        wait_for(&w[i], 4000);
+    CU_ASSERT_EQUAL(netif_loop_wait(a.nl, &w[3].w), -EALREADY);
+    struct waiter huge = {.calls = 0};
+    huge.w = (struct netif_loop_wait){.budget = zbuf_budget_app(pool), .bytes = SIZE_MAX};
+    CU_ASSERT_EQUAL(netif_loop_wait(a.nl, &huge.w), -EMSGSIZE);
+    CU_ASSERT_FALSE(run(0.1));
+    CU_ASSERT_EQUAL(w[0].calls + w[3].calls, 0);
+    unsigned turns = ev_iteration(loop);
+    CU_ASSERT_FALSE(run(0.3)); /* and meanwhile it sleeps */
+    CU_ASSERT(ev_iteration(loop) - turns <= 5);
+    ev_timer_init(&t, free_later, 0.05, 0.);
+    ev_timer_start(loop, &t);
+    CU_ASSERT_TRUE(run(LIMIT));
+    run(0.05);
+    CU_ASSERT_EQUAL(w[0].calls, 1);
+    CU_ASSERT_EQUAL(w[1].calls, 0); /* stopped by the first */
+    CU_ASSERT_EQUAL(w[2].calls, 3); /* waits again, though there is memory: the next turns */
+    CU_ASSERT_EQUAL(w[3].calls, 1);
+    wait_for(&w[3], 100); /* there is some already */
+    CU_ASSERT_TRUE(run(LIMIT));
+    CU_ASSERT_EQUAL(w[3].calls, 2);
+    wait_for(&w[1], 100); /* the loop's end is the end of it */
+    close_both();
+    CU_ASSERT_EQUAL(w[1].calls, 0);
+    CU_ASSERT_FALSE(w[1].w.active);
+}
+
+static void *free_from_elsewhere(void *unused)
+{
+    (void)unused;
+    usleep(50000);
+    unsigned n = nhoard;
+    nhoard = 0;
+    zbuf_free_bulk(hoard, n);
+    return NULL;
+}
+
+/* The loop sleeps, and another thread frees: the descriptor wakes it. */
+static void another_thread_frees_it(void)
+{
+    struct waiter w = {.last = true};
+    pthread_t thread;
+    open_both(0, false);
+    run(0.05);
+    hoard_all();
+    wait_for(&w, 4000);
+    CU_ASSERT_EQUAL_FATAL(pthread_create(&thread, NULL, free_from_elsewhere, NULL), 0);
+    CU_ASSERT_TRUE(run(LIMIT));
+    CU_ASSERT_EQUAL(w.calls, 1);
+    pthread_join(thread, NULL);
+    close_both();
+}
+
+/* A copying write that found no memory is followed by an event, not by polling. */
+static void a_refused_copy_is_called_back(void)
+{
+    static char text[4000];
+    ev_timer t;
+    open_both(0, false);
+    connect_a();
+    run(0.2);
+    CU_ASSERT_TRUE_FATAL(a.connected);
+    hoard_all();
+    CU_ASSERT_EQUAL(zest_write_copy(a.z, a.conn, text, sizeof text), -ENOBUFS);
+    unsigned calls = a.calls;
+    CU_ASSERT_FALSE(run(0.1));
+    CU_ASSERT_EQUAL(a.calls, calls);
+    ev_timer_init(&t, free_later, 0.05, 0.);
+    ev_timer_start(loop, &t);
+    a.to_write = enough = 4000; /* what on_event() does when it is told */
+    CU_ASSERT_TRUE(run(LIMIT));
+    CU_ASSERT_EQUAL(b.received, 4000);
+    close_both();
+}
+
 CHECK_MAIN("netif_loop", CHECK(carries_a_stream), CHECK(carries_a_stream_spinning),
            CHECK(waits_for_room), CHECK(sends_what_others_write), CHECK(wake_sends_at_once),
            CHECK(may_be_stopped_in_an_event), CHECK(an_idle_loop_sleeps), CHECK(the_link_goes),
-           CHECK(asks_a_mute_link_again), CHECK(bad_settings))
+           CHECK(asks_a_mute_link_again), CHECK(bad_settings),
+           CHECK(who_was_refused_is_called_when_there_is_memory), CHECK(another_thread_frees_it),
+           CHECK(a_refused_copy_is_called_back))

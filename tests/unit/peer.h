@@ -38,6 +38,7 @@ struct peer {
     uint8_t bytes[PEER_OUT][2048];
     uint64_t at_ns[PEER_OUT];
     unsigned n;
+    struct zbuf_budget *rx; /* what the link receives into; NULL = the application's */
     zest_handle listener, conn;
     uint32_t events; /* of conn, since peer_events() last */
     int error;
@@ -47,7 +48,8 @@ static void peer_collect(struct peer *p);
 
 static inline void peer_frame(struct peer *p, const uint8_t *frame, size_t len)
 {
-    struct zbuf *zb = zbuf_alloc(p->pool, len);
+    struct zbuf *zb = zbuf_alloc_from(p->rx ? p->rx : zbuf_budget_app(p->pool), len);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(zb);
     memcpy(zb->data, frame, len);
     zb->len = (uint32_t)len;
     zest_input(p->z, p->now_ns, &zb, 1);
