@@ -483,6 +483,11 @@ int tcp_set_option(struct zest *z, zest_handle handle, enum zest_option opt, uin
         if (err < 0)
             return err;
         break;
+    case ZEST_OPT_SOFT_ERRORS:
+        if (value > 1)
+            return -EINVAL;
+        SET(soft_quiet, value == 0);
+        break;
     case ZEST_OPT_ECN:
         if (value > ZEST_ECN_ASK)
             return -EINVAL;

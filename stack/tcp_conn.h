@@ -160,6 +160,7 @@ struct tcp_conn {
     bool ecn_echo;    /* a mark has come, and no CWR since: every ACK says so */
     bool ecn_cwr;     /* the next new data says that we have slowed down */
     uint8_t ecn_mode; /* enum zest_ecn */
+    bool soft_quiet;  /* no events of soft errors */
     bool want_write;  /* a write took less than all */
     bool urgent;      /* snd_up holds: not all up to it was acknowledged when last looked at */
     bool start_keep, start_wait; /* these timers begin at the next output */
@@ -255,7 +256,7 @@ struct tcp_listener {
     struct tcp_listener *ev_next;
     uint32_t events;
     void *user;
-    bool nodelay;
+    bool nodelay, soft_quiet;
     uint32_t snd_buf, rcv_buf, keep_idle_s, keep_intvl_s, keep_cnt, user_timeout_ms;
     uint8_t ttl, dscp, ecn_mode;
     struct tcp_group *group;

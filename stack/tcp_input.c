@@ -192,6 +192,7 @@ static void input_listen(struct zest *z, struct tcp_listener *l, struct pkt *pk,
     c->ttl = l->ttl;
     c->dscp = l->dscp;
     c->ecn_mode = l->ecn_mode;
+    c->soft_quiet = l->soft_quiet;
     if (l->mem_min == UINT32_MAX)
         mem_promise_default(z, c);
     else if (mem_promise(z, c, l->mem_min) < 0) {

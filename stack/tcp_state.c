@@ -208,7 +208,8 @@ void tcp_event(struct zest *z, struct tcp_conn *c, uint32_t events)
 void tcp_soft_error(struct zest *z, struct tcp_conn *c, int error)
 {
     c->soft_error = error;
-    tcp_event(z, c, ZEST_EV_SOFT_ERROR);
+    if (!c->soft_quiet)
+        tcp_event(z, c, ZEST_EV_SOFT_ERROR);
 }
 
 static void event_remove(struct zest *z, struct tcp_conn *c)

@@ -276,8 +276,9 @@ enum zest_option {
     /* The same for all connections that came from a listener together; default 0. */
     ZEST_OPT_LISTENER_MEM_MIN,
     ZEST_OPT_LISTENER_MEM_MAX,
-    ZEST_OPT_ECN /* explicit congestion notification, enum zest_ecn; before the connection is there
-                  */
+    ZEST_OPT_ECN, /* explicit congestion notification, enum zest_ecn; before the connection is there
+                   */
+    ZEST_OPT_SOFT_ERRORS /* 0 = no ZEST_EV_SOFT_ERROR; default 1 */
 };
 enum zest_ecn {
     ZEST_ECN_OFF,

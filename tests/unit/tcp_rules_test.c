@@ -651,6 +651,24 @@ static void icmp_tells_and_does_not_abort(void) /* MUST-47, 54, 55, 56, SHLD-25,
         }
 }
 
+static void soft_errors_can_be_silenced(void) /* SHLD-20 */
+{
+    struct peer p;
+    int error;
+
+    for (uint32_t on = 0; on < 2; on++) {
+        peer_open(&p, NULL);
+        peer_establish(&p);
+        CU_ASSERT_EQUAL(zest_set_option(p.z, p.conn, ZEST_OPT_SOFT_ERRORS, 2), -EINVAL);
+        CU_ASSERT_EQUAL(zest_set_option(p.z, p.conn, ZEST_OPT_SOFT_ERRORS, on), 0);
+        peer_write(&p, 100);
+        icmp_about(&p, 3, 1);
+        CU_ASSERT_EQUAL(one_event(&p, &error), on ? ZEST_EV_SOFT_ERROR : 0);
+        CU_ASSERT_EQUAL(info(&p).soft_error, EHOSTUNREACH); /* for who asks */
+        peer_close(&p);
+    }
+}
+
 /* RFC 5927 4.1: what quotes a sequence number that is not in flight comes from a stranger. */
 static void icmp_of_strangers(void)
 {
@@ -694,4 +712,5 @@ CHECK_MAIN("tcp rules", CHECK(options_of_any_kind_anywhere), CHECK(impossible_op
            CHECK(what_was_sent_twice_is_not_timed), CHECK(congestion_avoidance),
            CHECK(all_that_came_is_looked_at_first), CHECK(ttl_and_code_point),
            CHECK(r1_doubts_the_path_and_says_so), CHECK(icmp_tells_and_does_not_abort),
-           CHECK(icmp_of_strangers), CHECK(keepalive_is_for_idle_connections))
+           CHECK(soft_errors_can_be_silenced), CHECK(icmp_of_strangers),
+           CHECK(keepalive_is_for_idle_connections))
