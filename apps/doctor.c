@@ -14,6 +14,8 @@
 #include <unistd.h>
 
 #define POOL_DEFAULT (64ull << 20)
+#define INDENT       27
+#define WIDTH        (100u - INDENT)
 #define FAILED_SHOWN 4u /* findings, after a start that failed */
 
 struct doctor_options {
@@ -32,13 +34,30 @@ static void find_program(char *path, size_t size)
 
 /* ---- for people */
 
+/* Text in lines of WIDTH columns, all but the first of them indented. */
+static void print_wrapped(const char *text)
+{
+    while (strlen(text) > WIDTH) {
+        unsigned n = WIDTH;
+        while (n > 0 && text[n] != ' ')
+            n--;
+        if (n == 0)
+            break; /* one long word */
+        printf("%.*s\n%*s", (int)n, text, INDENT, "");
+        text += n + 1;
+    }
+    printf("%s\n", text);
+}
+
+/* Mends are left in one piece, to be copied. */
 static void print_report(const struct doctor_report *r)
 {
     for (unsigned k = 0; k < r->n; k++) {
         const struct doctor_finding *f = &r->f[k];
-        printf("  %-8s %-15s %s\n", doctor_levels[f->level], f->topic, f->text);
+        printf("  %-8s %-15s ", doctor_levels[f->level], f->topic);
+        print_wrapped(f->text);
         if (*f->mend)
-            printf("  %-8s %-15s   # %s\n", "", "", f->mend);
+            printf("%*s  # %s\n", INDENT, "", f->mend);
     }
 }
 

@@ -119,9 +119,9 @@ static void native(struct doctor_report *r, const struct netif_probe_if *i)
         break;
     case NETIF_NO:
         doctor_find(r, DOCTOR_NOTE, "native-xdp",
-                    "driver %s has none (or none that can redirect): generic mode, where the "
-                    "kernel makes a packet of each frame first",
-                    driver);
+                    "none%s%s (or none that can redirect): generic mode, where the kernel makes a "
+                    "packet of each frame first",
+                    *i->driver ? " in driver " : "", i->driver);
         break;
     case NETIF_UNKNOWN:
         doctor_find(r, DOCTOR_NOTE, "native-xdp",
