@@ -249,6 +249,7 @@ static int one(const struct doctor_options *o, const struct netif_probe_host *h,
                           : strerror(-rc));
         return EXIT_FAILED;
     }
+    doctor_plain_names(&i);
     doctor_examine_if(&r, h, &i, &o->wish);
     struct doctor_tried tried = {0};
     if (o->try)
@@ -290,6 +291,7 @@ static int every(const struct doctor_options *o, const struct netif_probe_host *
         struct doctor_report r;
         if (netif_probe_if(&i, names[k], "") != 0)
             continue; /* gone meanwhile */
+        doctor_plain_names(&i);
         doctor_examine_if(&r, h, &i, &o->wish);
         if (o->json) {
             printf("%s", shown++ ? "," : "");
@@ -350,6 +352,7 @@ void doctor_start_failed(const char *ifname, uint32_t queue, uint64_t pool_size,
     const struct doctor_wish w = {.program = program, .pool_size = pool_size, .queue = queue};
     if (netif_probe_if(&i, ifname, "") != 0)
         return; /* there is no more to it than that */
+    doctor_plain_names(&i);
     netif_probe_host(&h, "");
     doctor_examine_host(&r, &h, &w);
     unsigned shown = say_problems(&r, NULL, 0);

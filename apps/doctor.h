@@ -34,6 +34,10 @@ struct doctor_wish {
     uint32_t queue;
 };
 
+/* Others chose some of the names in there, and they go into commands for root and onto a terminal:
+ * every character that a shell or a terminal could take for more than itself becomes a '_'. */
+void doctor_plain_names(struct netif_probe_if *i);
+
 /* Each begins a report of its own. */
 void doctor_examine_host(struct doctor_report *r, const struct netif_probe_host *h,
                          const struct doctor_wish *w);

@@ -82,6 +82,33 @@ void doctor_verdict(char *out, size_t size, const struct netif_probe_host *h,
              gather);
 }
 
+/* ---- names */
+
+static void plain(char *s)
+{
+    static const char safe[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+                               "_.:@/+-";
+    for (s += strspn(s, safe); *s; s += strspn(s, safe))
+        *s = '_';
+}
+
+void doctor_plain_names(struct netif_probe_if *i)
+{
+    plain(i->name);
+    plain(i->driver);
+    plain(i->kind);
+    plain(i->master);
+    plain(i->peer.name);
+    plain(i->peer.netns);
+    for (unsigned k = 0; k < i->n_xdp; k++) {
+        plain(i->xdp[k].name);
+        plain(i->xdp[k].pinned);
+        plain(i->xdp[k].holder_name);
+    }
+    for (unsigned k = 0; k < i->n_sockets; k++)
+        plain(i->sockets[k].holder_name);
+}
+
 /* ---- the link itself */
 
 static void state(struct doctor_report *r, const struct netif_probe_if *i)

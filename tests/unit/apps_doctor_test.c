@@ -346,6 +346,26 @@ static void programs_of_others(void)
     CU_ASSERT(says(DOCTOR_PROBLEM, "socket-bound", "queue 0", "kill 5"));
 }
 
+/* Whoever is root in a container names its end of the pair; root on the host copies the command. */
+static void names_cannot_do_harm(void)
+{
+    struct netif_probe_if i = veth();
+    strcpy(i.peer.name, "a;reboot;$(x)");
+    strcpy(i.peer.netns, "r`d\n");
+    i.peer.offloads.on = 1u << NETIF_OFF_TX_CSUM;
+    i.n_xdp = 1;
+    i.xdp[0] = (struct netif_probe_xdp){.prog_id = 1, .link_id = 2, .holder = 3};
+    strcpy(i.xdp[0].holder_name, "\033[2Jx");
+    doctor_plain_names(&i);
+    interface(&i);
+    CU_ASSERT(says(DOCTOR_WARNING, "peer-checksums", "end, a_reboot___x_,",
+                   "ip netns exec r_d_ ethtool -K a_reboot___x_ tx"));
+    CU_ASSERT(says(DOCTOR_PROBLEM, "xdp-attached", "(__2Jx)", "kill 3"));
+    i = veth();
+    doctor_plain_names(&i);
+    CU_ASSERT_STRING_EQUAL(i.peer.name, "p0");
+}
+
 static void large_mtus(void)
 {
     struct netif_probe_if i = card();
@@ -446,6 +466,6 @@ CHECK_MAIN("apps_doctor", CHECK(a_healthy_host_is_healthy), CHECK(kernels_that_a
            CHECK(each_missing_capability_is_named), CHECK(rights_that_do_not_reach),
            CHECK(memory_that_is_short), CHECK(pages_and_bpf), CHECK(root_needs_no_sudo),
            CHECK(a_good_card_is_good), CHECK(virtio_with_and_without_its_flags),
-           CHECK(a_veth_pair_and_its_other_end), CHECK(programs_of_others), CHECK(large_mtus),
-           CHECK(offloads_that_hurt), CHECK(links_and_queues), CHECK(taps),
-           CHECK(what_is_not_known_is_not_claimed))
+           CHECK(a_veth_pair_and_its_other_end), CHECK(programs_of_others),
+           CHECK(names_cannot_do_harm), CHECK(large_mtus), CHECK(offloads_that_hurt),
+           CHECK(links_and_queues), CHECK(taps), CHECK(what_is_not_known_is_not_claimed))
