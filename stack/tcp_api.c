@@ -245,6 +245,7 @@ int tcp_urgent(struct zest *z, zest_handle conn)
         return -EINVAL;
     c->urgent = true;
     c->snd_up = c->snd_end;
+    tcp_set_mss(z, c);
     if (!c->acks_owed)
         c->acks_owed = 1;
     tcp_kick(z, c);

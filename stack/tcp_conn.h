@@ -332,7 +332,8 @@ uint8_t tcp_ecn_syn_flags(const struct tcp_conn *c);
 void tcp_ecn_take_syn(struct tcp_conn *c, const struct tcp_seg *seg);
 void tcp_ecn_input(struct zest *z, struct tcp_conn *c, const struct tcp_seg *seg, uint8_t tos);
 uint8_t tcp_ecn_flags(const struct tcp_conn *c, uint32_t seq, uint32_t len);
-void tcp_ecn_sent(struct tcp_conn *c, uint8_t *frame, uint32_t seq, uint32_t len, uint8_t flags);
+void tcp_ecn_sent(struct zest *z, struct tcp_conn *c, uint8_t *frame, uint32_t seq, uint32_t len,
+                  uint8_t flags);
 
 /* tcp_rtt.c: RFC 6298 */
 void tcp_rtt_init(struct tcp_conn *c);

@@ -35,6 +35,7 @@ static void slow_down(struct zest *z, struct tcp_conn *c)
 {
     c->ecn_end = c->snd_max;
     c->ecn_cwr = true;
+    tcp_set_mss(z, c);
     if (c->in_recovery || seq_leq(c->snd_una, c->recover))
         return; /* it has just slowed down for a loss */
     c->cc->lost(c, c->cwnd, z->now_ns);
@@ -68,10 +69,13 @@ uint8_t tcp_ecn_flags(const struct tcp_conn *c, uint32_t seq, uint32_t len)
 }
 
 /* Its frame begins at `frame`. */
-void tcp_ecn_sent(struct tcp_conn *c, uint8_t *frame, uint32_t seq, uint32_t len, uint8_t flags)
+void tcp_ecn_sent(struct zest *z, struct tcp_conn *c, uint8_t *frame, uint32_t seq, uint32_t len,
+                  uint8_t flags)
 {
-    if (flags & TH_CWR)
+    if (flags & TH_CWR) {
         c->ecn_cwr = false;
+        tcp_set_mss(z, c);
+    }
     if (len > 0 && seq_geq(seq, c->snd_max) && seq_leq(seq + len, c->snd_una + c->snd_wnd))
         ipv4_mark_ect(frame);
 }

@@ -82,5 +82,8 @@ void tcp_set_mss(struct zest *z, struct tcp_conn *c)
 
     c->mss = mss - (c->ts_on ? TCP_TS_LEN : 0);
     uint32_t fit = (TCP_GSO_MAX - IPV4_HLEN - TCP_HLEN - TCP_TS_LEN) / c->mss;
-    c->send_max = c->mss * max_u32(1, min_u32(z->cfg.tso_segs, fit));
+    /* What an urgent pointer is about goes by the segment, and a CWR: the link would give the same
+     * to each that it cuts. */
+    bool by_segment = c->urgent || c->ecn_cwr;
+    c->send_max = c->mss * (by_segment ? 1 : max_u32(1, min_u32(z->cfg.tso_segs, fit)));
 }

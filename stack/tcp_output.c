@@ -60,11 +60,10 @@ static bool rest_may_go(const struct tcp_conn *c, uint32_t at)
 }
 
 /* Several full segments go as one frame if the link cuts it up. Not what is repeated: that goes by
- * the segment; and not what an urgent pointer is about, or a CWR, as each of them would have the
- * same. */
+ * the segment. (tcp_set_mss() knows more such cases.) */
 static uint32_t frame_limit(const struct tcp_conn *c)
 {
-    return seq_lt(c->snd_nxt, c->snd_max) || urgent_due(c) || c->ecn_cwr ? c->mss : c->send_max;
+    return seq_lt(c->snd_nxt, c->snd_max) ? c->mss : c->send_max;
 }
 
 /* Bytes to send at snd_nxt now; *fin if the FIN goes with them. False: nothing is to be sent yet.
@@ -177,13 +176,16 @@ static void ack_sent(struct tcp_conn *c)
 /* 3.8.5: every segment says where urgent data ends, until all before that has been sent. What the
  * field can't reach is promised as far as it goes, and the pointer then moves on; but only beyond
  * what has ever been sent: many receivers take the byte before the pointer out of the stream. */
-static void mark_urgent(struct tcp_conn *c, uint8_t *h, uint32_t seq)
+static void mark_urgent(struct zest *z, struct tcp_conn *c, uint8_t *h, uint32_t seq)
 {
     uint32_t ahead = c->snd_up - seq;
 
-    c->urgent = seq_lt(c->snd_una, c->snd_up);
-    if (!c->urgent || seq_geq(seq, c->snd_up) ||
-        (ahead > UINT16_MAX && seq_leq(seq + UINT16_MAX, c->snd_max)))
+    if (seq_geq(c->snd_una, c->snd_up)) { /* all of it is there */
+        c->urgent = false;
+        tcp_set_mss(z, c);
+        return;
+    }
+    if (seq_geq(seq, c->snd_up) || (ahead > UINT16_MAX && seq_leq(seq + UINT16_MAX, c->snd_max)))
         return;
     h[13] |= TH_URG;
     be16_put(h + 18, (uint16_t)min_u32(ahead, UINT16_MAX));
@@ -204,7 +206,7 @@ static uint8_t *tcp_header(struct zest *z, struct tcp_conn *c, uint8_t *payload,
     be16_put(h + 14, window_field(z, c, flags & TH_SYN));
     memset(h + 16, 0, 4); /* checksum, urgent pointer */
     if (c->urgent && !(flags & TH_SYN))
-        mark_urgent(c, h, seq);
+        mark_urgent(z, c, h, seq);
     uint32_t written = flags & TH_SYN ? tcp_opt_syn(z, c, h + TCP_HLEN)
                        : c->ts_on     ? tcp_opt_ts(z, c, h + TCP_HLEN)
                                       : 0;
@@ -271,7 +273,7 @@ static int build(struct zest *z, struct tcp_conn *c, uint32_t seq, uint8_t *flag
     f->seg[0].addr = ipv4_path_header(&c->path, h, tcp_len);
     f->seg[0].len += hdr_len;
     if (c->ecn)
-        tcp_ecn_sent(c, f->seg[0].addr, seq, pl->len, *flags);
+        tcp_ecn_sent(z, c, f->seg[0].addr, seq, pl->len, *flags);
 
     for (unsigned i = 0; i < f->n; i++)
         z->stats.tx_bytes += f->seg[i].len;
