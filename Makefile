@@ -55,7 +55,7 @@ BPF_OBJ   := $(patsubst %.c,$(BUILD)/%.o,$(BPF_SRC))
 Q := $(if $(V),,@)
 say = $(if $(findstring s,$(firstword -$(MAKEFLAGS))),@:,@printf '  %-5s %s\n' $(1) $(2))
 
-.PHONY: threads all help setup demo check fuzz sim bench mutants coverage deps lint format clean unit-bins tests fuzzers fuzz-bins where where-fuzz
+.PHONY: threads all help setup demo check check-vm fuzz sim bench mutants coverage deps lint format clean unit-bins tests fuzzers fuzz-bins where where-fuzz
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -74,6 +74,10 @@ demo: setup ## the main job, end to end: echo and bench over AF_XDP
 
 check: setup ## every test; last line: N passed, N failed
 	@tests/run
+
+check-vm: setup ## zero-copy on a real driver, in a small emulated machine (QEMU): VM_BYTES=256M VM_TURNS=3
+	@$(MAKE) --no-print-directory -j2 $(BUILD)/zest
+	@VM_SKIP_STATUS=0 tests/vm/run
 
 fuzz: setup ## fuzz each target for TIME=60 seconds
 	@tests/fuzz/run $(or $(TIME),60)

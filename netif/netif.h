@@ -36,15 +36,16 @@ struct netif_error {
 
 /* What a link turned out to be able to do. */
 struct netif_caps {
-    const char *kind;   /* "xdp", "tap", "mem" */
-    const char *mode;   /* xdp: "zero-copy", "copy", "generic"; else the kind */
-    char name[32];      /* of the interface */
-    uint32_t queue;     /* of it */
-    uint8_t mac[6];     /* that zest is to use */
-    uint16_t mtu;       /* largest IP packet, both ways */
-    bool gather;        /* several descriptors a frame are possible */
-    uint8_t gather_max; /* how many; 0 without gather */
-    bool gather_cheap;  /* and cost less than copying 1500 bytes would */
+    const char *kind;     /* "xdp", "tap", "mem" */
+    const char *mode;     /* xdp: "zero-copy", "copy", "generic"; else the kind */
+    const char *why_copy; /* xdp: why zero-copy could not be had; NULL = it is, or was not wanted */
+    char name[32];        /* of the interface */
+    uint32_t queue;       /* of it */
+    uint8_t mac[6];       /* that zest is to use */
+    uint16_t mtu;         /* largest IP packet, both ways */
+    bool gather;          /* several descriptors a frame are possible */
+    uint8_t gather_max;   /* how many; 0 without gather */
+    bool gather_cheap;    /* and cost less than copying 1500 bytes would */
     bool tx_csum, rx_csum;
     uint32_t rx_seg; /* size of the segments that frames are received in */
     /* What it takes this core to have a frame of that size sent, if it was measured; else 0. */

@@ -194,12 +194,29 @@ static int bind_once(struct xdp *x, const struct netif_xdp_config *cfg, unsigned
     return rc;
 }
 
+/* What a refused bind in zero-copy mode means; rc as the kernel says it. */
+static const char *no_zero_copy(int rc, bool generic)
+{
+    if (generic)
+        return "generic XDP never has it";
+    switch (rc) {
+    case -EOPNOTSUPP:
+        return "the driver has none";
+    case -EINVAL:
+        return "the driver has it, but not with this device as it is";
+    case -ENOMEM:
+        return "the driver has no memory for it";
+    default:
+        return strerror(-rc);
+    }
+}
+
 /* The best that was asked for and can be had: zero-copy before gather, gather before neither. */
 static int bind_socket(struct xdp *x, const struct netif_xdp_config *cfg, struct netif_error *err)
 {
     bool zero_copy = cfg->copy != NETIF_XDP_COPY && !x->share->prog.generic;
     bool copy = cfg->copy != NETIF_XDP_ZERO_COPY;
-    int rc = -EOPNOTSUPP;
+    int rc = -EOPNOTSUPP, zero_copy_rc = -EOPNOTSUPP;
     for (int way = zero_copy ? 0 : 2; way < (copy ? 4 : 2) && rc != 0 && rc != -EBUSY; way++) {
         bool gather = way == 0 || way == 2;
         if (gather && !cfg->gather && !cfg->measure)
@@ -207,6 +224,8 @@ static int bind_socket(struct xdp *x, const struct netif_xdp_config *cfg, struct
         rc = bind_once(x, cfg,
                        (way < 2 ? XDP_ZEROCOPY : XDP_COPY) | (gather ? (unsigned)XDP_USE_SG : 0));
         x->nif.caps.gather = rc == 0 && gather;
+        if (way < 2)
+            zero_copy_rc = rc;
     }
     switch (rc) {
     case 0:
@@ -219,6 +238,11 @@ static int bind_socket(struct xdp *x, const struct netif_xdp_config *cfg, struct
                           "%s: its driver has no zero-copy AF_XDP%s; copy mode works anywhere",
                           cfg->ifname, x->share->prog.generic ? " in generic mode" : "");
     case -EINVAL:
+        if (!copy)
+            return link_error(err, rc,
+                              "%s: no zero-copy: %s (zest doctor %s tells what is missing); copy "
+                              "mode works anywhere",
+                              cfg->ifname, no_zero_copy(rc, false), cfg->ifname);
         return link_error(err, rc,
                           "%s: the kernel does not bind to queue %u in this mode: no such queue "
                           "(ethtool -l %s), or the device was not made for it",
@@ -235,6 +259,8 @@ static int bind_socket(struct xdp *x, const struct netif_xdp_config *cfg, struct
     x->nif.caps.mode = got.flags & XDP_OPTIONS_ZEROCOPY ? "zero-copy"
                        : x->share->prog.generic         ? "generic"
                                                         : "copy";
+    if (!(got.flags & XDP_OPTIONS_ZEROCOPY) && cfg->copy != NETIF_XDP_COPY)
+        x->nif.caps.why_copy = no_zero_copy(zero_copy_rc, x->share->prog.generic);
     /* Neither is vital: without, sending takes more calls. */
     int bytes = SNDBUF_BYTES, budget = (int)x->tx_ring;
     if (setsockopt(x->nif.fd, SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof bytes) < 0)
