@@ -179,7 +179,9 @@ static void call(unsigned s, uint8_t what)
             result(s, i, r);
         break;
     case 13:
-        result(s, i, zest_set_option(z, h, take8(&t.in) % (ZEST_OPT_SOFT_ERRORS + 1), take32(&t.in) >> take8(&t.in) % 32));
+        result(s, i,
+               zest_set_option(z, h, take8(&t.in) % (ZEST_OPT_SOFT_ERRORS + 1),
+                               take32(&t.in) >> take8(&t.in) % 32));
         break;
     case 14:
         result(s, i, zest_conn_info(z, h, &info));

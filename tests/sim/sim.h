@@ -45,10 +45,11 @@
     X(lost_syn)                                                                                    \
     X(lost_arp)                                                                                    \
     X(lost_down)                                                                                   \
-    X(lost_queue) X(lost_mtu) X(lost_rx_ring) X(lost_rx_memory) X(reordered) X(duplicated)         \
-        X(old_duplicate) X(corrupted) X(icmp_needfrag) X(link_down) X(stalled) X(clock_jumped)     \
-            X(crashed) X(restarted) X(alloc_failed) X(read_pause) X(app_abort) X(app_close)        \
-                X(half_close) X(option_set) X(connect_retried) X(simultaneous_open) X(early_write) \
+    X(lost_queue)                                                                                  \
+    X(lost_mtu) X(lost_rx_ring) X(lost_rx_memory) X(reordered) X(duplicated) X(old_duplicate)      \
+        X(corrupted) X(icmp_needfrag) X(link_down) X(stalled) X(clock_jumped) X(crashed)           \
+            X(restarted) X(alloc_failed) X(read_pause) X(app_abort) X(app_close) X(half_close)     \
+                X(option_set) X(connect_retried) X(simultaneous_open) X(early_write)               \
                     X(urgent_sent) X(urgent_told) X(ecn_asked) X(ecn_marked) X(hostile_conn)       \
                         X(hostile_server) X(ack_division) X(optimistic_ack) X(dup_acks)            \
                             X(window_shrunk) X(window_zero) X(sack_lie) X(old_segment) X(overlap)  \
