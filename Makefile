@@ -155,7 +155,7 @@ $(BUILD)/unit/%: $(BUILD)/tests/unit/%.o $(TESTLIB) $(LIBS)
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(LDFLAGS) $^ -lcunit $(LDLIBS) -o $@
-$(BUILD)/bench/%: $(BUILD)/bench/%.o $(LIBS)
+$(BUILD)/bench/%: $(BUILD)/bench/%.o $(TESTLIB) $(LIBS)
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(LDFLAGS) $^ $(LDLIBS) -o $@

@@ -271,12 +271,14 @@ void capture_rx(struct netif_capture *c, struct zbuf *const *frames, unsigned n)
         save_to(c, c->tail, NULL); /* all earlier ones have had their verdict */
     c->verdict = c->tail;
     for (unsigned i = 0; i < n; i++) {
-        struct entry *e = append(c, frames[i]->len, &wall, mono_ns);
+        struct entry *e = append(c, (uint32_t)zbuf_chain_len(frames[i]), &wall, mono_ns);
         if (!e)
             continue;
         e->direction = PCAPNG_IN;
         e->zb = frames[i];
-        memcpy(e + 1, frames[i]->data, frames[i]->len);
+        uint8_t *p = (uint8_t *)(e + 1);
+        for (const struct zbuf *zb = frames[i]; zb; p += zb->len, zb = zb->next)
+            memcpy(p, zb->data, zb->len);
     }
 }
 

@@ -60,6 +60,12 @@ static inline unsigned link_in_flight(const struct netif *nif)
     return nif->ops->in_flight(nif);
 }
 
+/* Of the ring's places. */
+static inline unsigned link_frame_descs(const struct netif *nif)
+{
+    return nif->caps.frame_descs ? nif->caps.frame_descs : 1;
+}
+
 /* ---- what the system knows of an interface (ifinfo.c) ---- */
 
 struct ifinfo {

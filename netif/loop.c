@@ -193,7 +193,7 @@ static unsigned frame_room(const struct netif_loop *nl)
 {
     if (nl->gone)
         return BURST;
-    unsigned room = netif_tx_room(nl->nif) / (nl->nif->caps.gather ? nl->nif->caps.gather_max : 1u);
+    unsigned room = netif_tx_room(nl->nif) / link_frame_descs(nl->nif);
     return room < BURST ? room : BURST;
 }
 

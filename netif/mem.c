@@ -20,8 +20,8 @@
 #define QUEUE_DEF  1024u
 #define QUEUE_MAX  65536u
 #define MTU_MIN    576u
-#define MTU_MAX    65000u /* a frame fits the largest segment */
-#define AHEAD      32u    /* frames that each end's budget guarantees */
+#define MTU_MAX    65535u
+#define AHEAD      32u /* frames that each end's budget guarantees */
 
 struct mem {
     struct netif nif;
@@ -67,7 +67,7 @@ static unsigned mem_rx(struct netif *nif, struct zbuf **frames, unsigned max)
 static unsigned mem_tx_room(const struct netif *nif)
 {
     const struct mem *m = mem_of(nif);
-    /* Into a cut cable anything fits. Room is counted in descriptors: a frame has some. */
+    /* Into a cut cable anything fits. */
     return m->peer ? m->peer->queue_len - m->peer->count : m->queue_len;
 }
 
@@ -164,6 +164,7 @@ static int make_end(const struct netif_mem_config *cfg, unsigned side, struct me
     c->mtu = cfg->mtu ? cfg->mtu : 1500;
     c->gather = c->gather_cheap = cfg->gather;
     c->gather_max = cfg->gather ? NETIF_XDP_GATHER_MAX : 0;
+    c->frame_descs = 1;
     memcpy(c->mac, (uint8_t[]){0x02, 0, 0, 0, 0, (uint8_t)(1 + side)}, sizeof c->mac);
 
     size_t seg = ZBUF_SEG_MIN;
@@ -187,7 +188,7 @@ int netif_open_mem_pair(const struct netif_mem_config *cfg, struct netif *out[2]
 {
     struct mem *end[2];
     if (!cfg->pool[0] || !cfg->pool[1] || cfg->queue_len > QUEUE_MAX ||
-        (cfg->mtu && (cfg->mtu < MTU_MIN || cfg->mtu > MTU_MAX)))
+        (cfg->mtu && cfg->mtu < MTU_MIN))
         return link_error(
             err, -EINVAL,
             "memory link: two pools are needed, an MTU of %u to %u, a queue of up to %u", MTU_MIN,

@@ -3,8 +3,8 @@
  * A link moves Ethernet frames between the pool and the world, in bursts, without blocking:
  *
  *     n = netif_rx(nif, frames, max);       frames that arrived; the caller owns them
- *     n = netif_tx_room(nif);               how many frames netif_tx() will take
- *     netif_tx(nif, frames, n);             hands them over; may only queue them
+ *     n = netif_tx_room(nif);               places in the ring; a frame takes up to
+ * caps.frame_descs netif_tx(nif, frames, n);             hands them over; may only queue them
  *     netif_kick(nif);                      gets the queued ones going, and reaps what was sent
  *
  * Kinds: AF_XDP, TAP, and a pair in memory. All of them use the pool's memory in place; what a kind
@@ -44,8 +44,10 @@ struct netif_caps {
     uint8_t mac[6];       /* that zest is to use */
     uint16_t mtu;         /* largest IP packet, both ways */
     bool gather;          /* several descriptors a frame are possible */
-    uint8_t gather_max;   /* how many; 0 without gather */
-    bool gather_cheap;    /* and cost less than copying 1500 bytes would */
+    uint8_t gather_max;   /* how many that a frame is handed over as; 0 without gather */
+    bool gather_cheap;    /* and cost less than copying would */
+    /* Places in the ring that a frame may take: netif_tx_room() counts these. 0 = 1 */
+    uint8_t frame_descs;
     bool tx_csum, rx_csum;
     uint32_t rx_seg; /* size of the segments that frames are received in */
     /* What it takes this core to have a frame of that size sent, if it was measured; else 0. */
@@ -145,7 +147,7 @@ NETIF_API void netif_close(struct netif *nif);
 NETIF_API const struct netif_caps *netif_caps(const struct netif *nif);
 NETIF_API unsigned netif_rx(struct netif *nif, struct zbuf **frames, unsigned max);
 NETIF_API unsigned netif_tx_room(const struct netif *nif);
-/* n must be at most netif_tx_room(), counted in descriptors. */
+/* n must be at most netif_tx_room(), counted in places of the ring (netif_caps.frame_descs). */
 NETIF_API void netif_tx(struct netif *nif, const struct zest_frame *frames, unsigned n);
 /* 0, or -errno of a link that is down or gone. */
 NETIF_API int netif_kick(struct netif *nif);

@@ -290,6 +290,7 @@ static int build(struct tap *t, const struct netif_tap_config *cfg, struct netif
     c->mtu = mtu;
     c->gather = c->gather_cheap = true;
     c->gather_max = ZEST_FRAME_SEGS;
+    c->frame_descs = 1;
     if (getrandom(c->mac, sizeof c->mac, GRND_NONBLOCK) != sizeof c->mac)
         return link_error(err, -EAGAIN, "TAP: no random numbers yet");
     c->mac[0] = (uint8_t)((c->mac[0] & 0xfc) | 0x02); /* locally administered, one station */

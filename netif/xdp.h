@@ -1,4 +1,4 @@
-/* xdp.h - the AF_XDP link, shared by xdp_open.c, xdp_prog.c and xdp_ring.c.
+/* xdp.h - the AF_XDP link, shared by xdp_open.c, xdp_prog.c, xdp_ring.c and xdp_parts.c.
  *
  * The pool's region is the UMEM, in unaligned-chunk mode with chunks of one page. Addresses on the
  * rings are offsets into the region:
@@ -35,8 +35,14 @@
 #define XDP_HEADROOM 256u                                     /* the kernel's XDP_PACKET_HEADROOM */
 #define XDP_RX_ROOM  (XDP_CHUNK - ZBUF_HEADER - XDP_HEADROOM) /* largest frame in one segment */
 #define ETH_HEADER   14u
-#define XDP_RING_DEF 2048u
-#define XDP_RING_MIN 64u
+/* Descriptors that one frame may be sent as: in copy mode the kernel makes the first the packet's
+ * linear part, and a page fragment of each of the others, of which a packet has 17 (MAX_SKB_FRAGS).
+ * A zero-copy driver's limit is its hardware's; no driver of Linux 6.18 that takes several takes
+ * fewer than 5. */
+#define XDP_FRAME_DESCS    18u
+#define XDP_FRAME_DESCS_ZC 5u
+#define XDP_RING_DEF       2048u
+#define XDP_RING_MIN       64u
 /* Segments lent to the kernel to begin with, and at least: as many frames as a connection's default
  * window is, so that what one sender may send at once is not lost while we do not run. No more:
  * what the ring goes through should stay in a core's cache. */
@@ -80,10 +86,13 @@ struct xdp {
     uint32_t rx_ring;
     uint32_t fill_target, fill_min; /* segments that the kernel is given now, and at least */
     uint32_t fill_peak, fill_age;   /* most frames found waiting, over so many polls */
-    bool rx_skip;                   /* in the middle of a frame that spans several descriptors */
-    bool short_of_memory;           /* the last refill ended early: the pool had none */
-    uint64_t empty_at; /* the kernel's count of frames without a buffer when that began */
-    uint64_t rx_split; /* frames dropped because they span several descriptors */
+    uint32_t rx_descs;              /* that a frame may come in */
+    struct zbuf *rx_head, *rx_tail; /* a frame of which the rest is still to come */
+    uint32_t rx_head_len;
+    bool rx_skip;         /* in the middle of a frame that is thrown away */
+    bool short_of_memory; /* the last refill ended early: the pool had none */
+    uint64_t empty_at;    /* the kernel's count of frames without a buffer when that began */
+    uint64_t rx_split;    /* frames thrown away in the middle */
 
     /* Sending. */
     uint64_t *in_flight; /* [2 * tx_ring]: offset + 1 of each descriptor that the kernel holds */
@@ -110,6 +119,13 @@ void xdp_prog_detach(struct xdp_prog *p);
 
 /* xdp_measure.c: what sending costs, into nif.caps. Before the program sends us frames. */
 void xdp_measure(struct xdp *x);
+
+/* xdp_parts.c: zb (data, len set) belongs to a frame over several descriptors, and is not its last
+ * if more. The frame as a chain once it is whole, else NULL. */
+struct zbuf *xdp_rx_part(struct xdp *x, struct zbuf *zb, bool more);
+/* How many descriptors f takes, and what they are (at most XDP_FRAME_DESCS). */
+unsigned xdp_pieces(const struct zest_frame *f);
+unsigned xdp_cut(const struct xdp *x, const struct zest_frame *f, struct xdp_desc *out);
 
 /* xdp_ring.c */
 void xdp_refill(struct xdp *x);

@@ -212,14 +212,15 @@ static const char *no_zero_copy(int rc, bool generic)
 }
 
 /* The best that was asked for and can be had: zero-copy before gather, gather before neither. */
-static int bind_socket(struct xdp *x, const struct netif_xdp_config *cfg, struct netif_error *err)
+static int bind_socket(struct xdp *x, const struct netif_xdp_config *cfg, bool large,
+                       struct netif_error *err)
 {
     bool zero_copy = cfg->copy != NETIF_XDP_COPY && !x->share->prog.generic;
     bool copy = cfg->copy != NETIF_XDP_ZERO_COPY;
     int rc = -EOPNOTSUPP, zero_copy_rc = -EOPNOTSUPP;
     for (int way = zero_copy ? 0 : 2; way < (copy ? 4 : 2) && rc != 0 && rc != -EBUSY; way++) {
         bool gather = way == 0 || way == 2;
-        if (gather && !cfg->gather && !cfg->measure)
+        if (gather && !cfg->gather && !cfg->measure && !large)
             continue;
         rc = bind_once(x, cfg,
                        (way < 2 ? XDP_ZEROCOPY : XDP_COPY) | (gather ? (unsigned)XDP_USE_SG : 0));
@@ -298,6 +299,30 @@ static int set_memory_aside(struct xdp *x, const struct netif_xdp_config *cfg,
     return 0;
 }
 
+/* How large frames may be, and how many descriptors each takes: 1, unless the socket has them
+ * several a frame. */
+static void describe_frames(struct xdp *x, uint32_t mtu)
+{
+    struct netif_caps *c = &x->nif.caps;
+    bool zero_copy = strcmp(c->mode, "zero-copy") == 0;
+    uint32_t most = zero_copy ? XDP_FRAME_DESCS_ZC : XDP_FRAME_DESCS;
+    uint32_t one = XDP_RX_ROOM - ETH_HEADER;
+    /* To send: the headers, and at least one stretch of payload that ends in the middle of a page.
+     */
+    uint32_t largest = c->gather ? (most - 1) * XDP_CHUNK - 1 : one;
+    largest = largest < UINT16_MAX ? largest : UINT16_MAX;
+    c->mtu = (uint16_t)(mtu < largest ? mtu : largest);
+    x->rx_descs = 1 + (c->mtu + ETH_HEADER) / XDP_RX_ROOM;
+    /* Each stretch may need a descriptor more than its bytes would. */
+    uint32_t spare = most - c->mtu / XDP_CHUNK;
+    uint32_t worth = c->mtu > one ? ZEST_FRAME_SEGS : NETIF_XDP_GATHER_MAX;
+    c->gather_max = (uint8_t)(!c->gather ? 0 : spare < worth ? spare : worth);
+    c->frame_descs = (uint8_t)(c->gather ? c->gather_max + c->mtu / XDP_CHUNK : 1);
+    /* docs/links.md: a second descriptor costs more than copying 1500 bytes wherever it was
+     * measured. Frames that need several in any case are another matter. */
+    c->gather_cheap = c->mtu > one;
+}
+
 /* Of an interface that share->prog is attached to. */
 static int open_queue(struct xdp *x, const struct netif_xdp_config *cfg, const struct ifinfo *info,
                       struct netif_error *err)
@@ -305,8 +330,9 @@ static int open_queue(struct xdp *x, const struct netif_xdp_config *cfg, const s
     int rc = set_memory_aside(x, cfg, err);
     if (rc == 0 && x->first)
         rc = register_umem(x, cfg, err);
+    bool large = info->mtu > XDP_RX_ROOM - ETH_HEADER;
     if (rc == 0)
-        rc = bind_socket(x, cfg, err);
+        rc = bind_socket(x, cfg, large, err);
     if (rc)
         return rc;
 
@@ -316,14 +342,11 @@ static int open_queue(struct xdp *x, const struct netif_xdp_config *cfg, const s
     c->queue = x->queue;
     memcpy(c->mac, info->mac, sizeof c->mac);
     c->rx_seg = XDP_CHUNK;
-    c->mtu =
-        (uint16_t)(info->mtu < XDP_RX_ROOM - ETH_HEADER ? info->mtu : XDP_RX_ROOM - ETH_HEADER);
-    c->gather_max = c->gather ? NETIF_XDP_GATHER_MAX : 0;
-    /* Unless it is measured: on veth, a second descriptor costs more than copying 1500 bytes. */
-    c->gather_cheap = false;
+    describe_frames(x, info->mtu);
 
     x->fill_min = XDP_RING_MIN;
-    while (x->fill_min < x->rx_ring && x->fill_min * x->nif.caps.mtu < XDP_FILL_BYTES)
+    uint32_t each = c->mtu < XDP_RX_ROOM ? c->mtu : XDP_RX_ROOM;
+    while (x->fill_min < x->rx_ring && x->fill_min * each < XDP_FILL_BYTES)
         x->fill_min *= 2;
     x->fill_target = x->fill_min;
     xdp_refill(x);

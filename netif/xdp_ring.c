@@ -121,27 +121,29 @@ unsigned xdp_rx(struct netif *nif, struct zbuf **frames, unsigned max)
     uint32_t idx, got = 0, waiting = xsk_cons_nb_avail(&x->rx, x->rx_ring);
     if (waiting > 0)
         adapt_fill(x, waiting);
-    uint32_t n = xsk_ring_cons__peek(&x->rx, max, &idx);
-    for (uint32_t i = 0; i < n; i++) {
+    uint32_t n = xsk_ring_cons__peek(&x->rx, max * x->rx_descs, &idx), i = 0;
+    for (; i < n && got < max; i++) {
         const struct xdp_desc *d = xsk_ring_cons__rx_desc(&x->rx, idx + i);
         struct zbuf *zb = take(x, d->addr);
         bool more = d->options & XDP_PKT_CONTD;
-        if (more || x->rx_skip) { /* larger than our MTU, over several segments */
-            zbuf_free(zb);
-            x->rx_split += !more;
-            x->rx_skip = more;
-            continue;
-        }
         LINK_ASSERT(zb->data + d->len <= (uint8_t *)zb + XDP_CHUNK);
+        zb->len = d->len;
+        if (__builtin_expect(more || x->rx_head || x->rx_skip, 0)) {
+            zb = xdp_rx_part(x, zb, more);
+            if (!zb)
+                continue;
+        } else {
+            nif->stats.rx_bytes += d->len;
+        }
         __builtin_prefetch(zb->data);
         __builtin_prefetch(zb->data + 64);
-        zb->len = d->len;
-        nif->stats.rx_bytes += d->len;
         frames[got++] = zb;
     }
     nif->stats.rx_frames += got;
-    if (n > 0)
-        xsk_ring_cons__release(&x->rx, n);
+    if (i < n) /* enough frames: the other descriptors are for next time */
+        xsk_ring_cons__cancel(&x->rx, n - i);
+    if (i > 0)
+        xsk_ring_cons__release(&x->rx, i);
     xdp_refill(x);
     if (xsk_ring_prod__needs_wakeup(&x->fill))
         recvfrom(nif->fd, NULL, 0, MSG_DONTWAIT, NULL, NULL);
@@ -200,12 +202,31 @@ unsigned xdp_tx_room(const struct netif *nif)
     return room < held ? room : held;
 }
 
+/* A frame with a stretch of more than a page. */
+static void tx_large(struct xdp *x, const struct zest_frame *f)
+{
+    struct xdp_desc d[XDP_FRAME_DESCS];
+    uint32_t idx, n = xdp_cut(x, f, d), ok = xsk_ring_prod__reserve(&x->tx, n, &idx);
+    LINK_ASSERT(n <= x->nif.caps.frame_descs && ok == n);
+    for (uint32_t i = 0; i < n; i++) {
+        *xsk_ring_prod__tx_desc(&x->tx, idx + i) = d[i];
+        x->nif.stats.tx_bytes += d[i].len;
+        remember(x, d[i].addr);
+    }
+    x->tx_queued += n;
+}
+
 void xdp_tx(struct netif *nif, const struct zest_frame *frames, unsigned n)
 {
     struct xdp *x = xdp_of(nif);
     for (unsigned f = 0; f < n; f++) {
         const struct zest_frame *fr = &frames[f];
-        uint32_t idx, ok = xsk_ring_prod__reserve(&x->tx, fr->n, &idx);
+        if (x->rx_descs > 1 && xdp_pieces(fr) > fr->n) {
+            tx_large(x, fr);
+            continue;
+        }
+        uint32_t idx;
+        uint32_t ok = xsk_ring_prod__reserve(&x->tx, fr->n, &idx);
         LINK_ASSERT(fr->n >= 1 && ok == fr->n);
         for (unsigned s = 0; s < fr->n; s++) {
             uint64_t offset = offset_of(x, fr->seg[s].addr);
@@ -289,6 +310,8 @@ void xdp_count(struct netif *nif)
 
 void xdp_take_back(struct xdp *x)
 {
+    zbuf_chain_free(x->rx_head);
+    x->rx_head = NULL;
     for (uint32_t i = 0; x->lent && i < x->rx_ring; i++)
         zbuf_free(x->lent[i]);
     for (uint32_t i = 0; x->in_flight && i < 2 * x->tx_ring; i++)

@@ -76,7 +76,7 @@ static uint64_t turn(struct sockets_netif *n, struct zest *z)
 
     if (got)
         netif_input(n->nif, z, now, in, got);
-    unsigned room = netif_tx_room(n->nif) / (caps->gather ? caps->gather_max : 1u);
+    unsigned room = netif_tx_room(n->nif) / (caps->frame_descs ? caps->frame_descs : 1u);
     unsigned sent = room ? zest_output(z, now, out, room < BURST ? room : BURST) : 0;
     if (sent)
         netif_tx(n->nif, out, sent);

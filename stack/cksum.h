@@ -30,5 +30,13 @@ static inline uint64_t cksum_plus(uint64_t a, uint64_t b)
     a += b;
     return a + (a < b);
 }
+/* The sum over bytes that come in pieces, and one that begins at offset `at`: at an odd offset it
+ * counts with its bytes swapped (RFC 1071 2 (B)). */
+static inline uint64_t cksum_piece(uint64_t sum, uint64_t piece, uint32_t at)
+{
+    if (at % 2)
+        piece = __builtin_bswap16(cksum_fold_raw(piece));
+    return cksum_plus(sum, piece);
+}
 
 #endif

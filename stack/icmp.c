@@ -68,7 +68,7 @@ static void echo_reply(struct zest *z, const struct pkt *pk)
     uint8_t *p = zb->data;
     zb->len = pk->len;
     memset(p, 0, 4); /* type, code and, for now, checksum */
-    uint16_t csum = cksum_fold(cksum_copy(0, p + 4, pk->p + 4, pk->len - 4));
+    uint16_t csum = cksum_fold(pkt_copy(pk, 0, p + 4, pk->p + 4, pk->len - 4));
     memcpy(p + 2, &csum, 2);
     z->stats.icmp_echo_replies++;
     /* The request's TOS, but not its ECN field: that is the path's word, not the sender's. */
@@ -106,7 +106,7 @@ void icmp_send_unreach(struct zest *z, const struct pkt *pk, uint8_t code)
     p[0] = ICMP_UNREACH;
     p[1] = code;
     uint16_t csum =
-        cksum_fold(cksum_copy(cksum_add(0, p, ICMP_HLEN), p + ICMP_HLEN, pk->ip, quoted));
+        cksum_fold(pkt_copy(pk, cksum_add(0, p, ICMP_HLEN), p + ICMP_HLEN, pk->ip, quoted));
     memcpy(p + 2, &csum, 2);
     z->stats.icmp_errors_sent++;
     ipv4_output(z, zb, pk->src.w[3], IP_ICMP, 0);
@@ -153,7 +153,7 @@ void icmp_input(struct zest *z, struct pkt *pk)
         return;
     }
     /* Always: what a link vouches for is IP, TCP and UDP sums, not this one. */
-    if (cksum_fold(cksum_add(0, pk->p, pk->len)) != 0) {
+    if (cksum_fold(pkt_sum(pk, 0, pk->p, pk->len)) != 0) {
         z->stats.drop_icmp_csum++;
         return;
     }

@@ -67,16 +67,32 @@ uint32_t record_header_len(const uint8_t *p, uint32_t len)
     return tcp_len < 20 || ETH_HLEN + ip_len + tcp_len > len ? len : ETH_HLEN + ip_len + tcp_len;
 }
 
-void record_frame_in(struct record *r, const struct zest *z, const struct zbuf *zb)
+static void put_segment(struct record *r, const struct zest *z, const struct zbuf *zb,
+                        uint32_t kept)
 {
     struct record_place place = place_of(z, zb, zb->data);
-    uint32_t kept = record_header_len(zb->data, zb->len);
 
-    __builtin_prefetch(r->buf + r->used + 512, 1);
     record_put(r, &place, sizeof place);
-    record_u32(r, zb->len);
+    record_u32(r, zb->len | (zb->next ? RECORD_MORE : 0));
     record_u32(r, kept);
     record_put(r, zb->data, kept);
+}
+
+void record_frame_in(struct record *r, const struct zest *z, struct zbuf *zb)
+{
+    uint32_t len;
+
+    /* The stack would do it: now the headers can be found. What it refuses is told apart by its
+     * lengths. */
+    if (zb->next)
+        (void)pkt_pull_up(zb, &len);
+    uint32_t kept = record_header_len(zb->data, zb->len);
+    bool all = kept == zb->len;
+
+    __builtin_prefetch(r->buf + r->used + 512, 1);
+    put_segment(r, z, zb, kept);
+    for (zb = zb->next; zb; zb = zb->next)
+        put_segment(r, z, zb, all ? zb->len : 0);
 }
 
 void record_end(struct record *r, int64_t result)
@@ -162,6 +178,7 @@ struct exception {
     uint8_t tag;
     uint8_t body[8]; /* number, value */
 };
+_Static_assert(sizeof(struct exception) == RECORD_EXCEPTION_LEN, "what a replay looks for");
 
 bool record_ask(struct record *r, bool exceptional, uint32_t *value)
 {
@@ -193,7 +210,7 @@ bool record_ask(struct record *r, bool exceptional, uint32_t *value)
 uint64_t record_sum(struct record *r, uint64_t sum)
 {
     uint16_t folded = cksum_fold_raw(sum);
-    uint8_t note[3] = {REC_SUM};
+    uint8_t note[RECORD_SUM_LEN] = {REC_SUM};
 
     if (!r->replaying) {
         memcpy(note + 1, &folded, 2);

@@ -78,7 +78,11 @@ struct record_place {
     uint16_t cls;
     uint16_t received; /* mem_kind() */
 };
-#define RECORD_NOWHERE UINT32_MAX
+#define RECORD_NOWHERE       UINT32_MAX
+#define RECORD_EXCEPTION_LEN 9u /* with its tag */
+#define RECORD_SUM_LEN       3u
+#define RECORD_MORE                                                                                \
+    (1u << 31) /* with the length of a received segment: the frame goes on in the next */
 
 struct record {
     uint8_t *buf;
@@ -120,7 +124,7 @@ static inline void record_begin(struct record *r, enum record_op op)
 }
 void record_addr(struct record *r, const struct zest_addr *a);
 void record_place(struct record *r, const struct zest *z, const void *addr);
-void record_frame_in(struct record *r, const struct zest *z, const struct zbuf *zb);
+void record_frame_in(struct record *r, const struct zest *z, struct zbuf *zb);
 void record_end(struct record *r, int64_t result);
 
 /* Results: what the hash runs over. Addresses are left out, but for their place in the segment. */

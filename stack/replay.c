@@ -160,6 +160,48 @@ static bool same_segment(const struct replay *p, const struct record_place *at)
 
 /* ---- the calls; each returns its result */
 
+/* One segment of a received frame; NULL: there is something wrong with it. */
+static struct zbuf *take_segment(struct replay *p, bool *more)
+{
+    struct record_place at;
+    bool placed = take_place(p, &at);
+    uint32_t len = take_u32(p), kept = take_u32(p);
+
+    if (!placed || !is_good(p))
+        return NULL;
+    *more = len & RECORD_MORE;
+    len &= ~RECORD_MORE;
+    if (at.unit == RECORD_NOWHERE || kept > len || len > (ZBUF_SEG_MIN << at.cls) - at.data_off) {
+        damaged(p, "a frame that does not fit its segment");
+        return NULL;
+    }
+    struct zbuf *zb = stand_in(p, &at);
+    if (!zb)
+        return NULL;
+    zb->len = len;
+    memset(zb->data, 0, len);
+    if (take(p, zb->data, kept))
+        return zb;
+    zbuf_free(zb);
+    return NULL;
+}
+
+/* A frame, as a chain if it came as one. */
+static struct zbuf *take_frame(struct replay *p)
+{
+    bool more = false;
+    struct zbuf *head = take_segment(p, &more);
+
+    for (struct zbuf *last = head; last && more; last = last->next) {
+        last->next = take_segment(p, &more);
+        if (!last->next) {
+            zbuf_chain_free(head);
+            return NULL;
+        }
+    }
+    return head;
+}
+
 static int64_t play_input(struct replay *p)
 {
     uint64_t now = take_u64(p);
@@ -169,30 +211,11 @@ static int64_t play_input(struct replay *p)
         damaged(p, "the clock goes backwards");
     if (n > BURST_MAX)
         damaged(p, "too many frames");
-    for (; is_good(p) && got < n; got++) {
-        struct record_place at;
-        struct zbuf *zb = NULL;
-        bool placed = take_place(p, &at);
-        uint32_t len = take_u32(p), kept = take_u32(p);
-        if (!placed || !is_good(p))
-            break;
-        if (at.unit == RECORD_NOWHERE || kept > len ||
-            len > (ZBUF_SEG_MIN << at.cls) - at.data_off) {
-            damaged(p, "a frame that does not fit its segment");
-            break;
-        }
-        if (!(zb = stand_in(p, &at)))
-            break;
-        zb->len = len;
-        memset(zb->data, 0, len);
-        p->burst->zbufs[got] = zb;
-        if (!take(p, zb->data, kept)) {
-            got++;
-            break;
-        }
-    }
+    while (is_good(p) && got < n && (p->burst->zbufs[got] = take_frame(p)))
+        got++;
     if (!is_good(p)) {
-        zbuf_free_bulk(p->burst->zbufs, got);
+        while (got > 0)
+            zbuf_chain_free(p->burst->zbufs[--got]);
         return 0;
     }
     p->res->frames_in += n;
@@ -418,6 +441,15 @@ static int64_t play(struct replay *p, enum record_op op)
 
 /* ---- one after the other */
 
+/* The file ends inside a note: the stack was not told what it says. */
+static bool is_cut_note(const struct record *r)
+{
+    size_t whole = r->buf[r->used] == REC_EXCEPTION ? RECORD_EXCEPTION_LEN
+                   : r->buf[r->used] == REC_SUM     ? RECORD_SUM_LEN
+                                                    : 1;
+    return r->size - r->used < whole;
+}
+
 static bool compare(struct replay *p, int64_t result)
 {
     struct record *r = p->r;
@@ -429,6 +461,8 @@ static bool compare(struct replay *p, int64_t result)
         return fail(p, ZEST_REPLAY_DIFFERS, "the pool is too small to play it");
     if (r->used == r->size)
         return fail(p, ZEST_REPLAY_UNFINISHED, "the recording ends inside this call");
+    if (is_cut_note(r))
+        return damaged(p, "the file ends in the middle of a call");
     if (r->buf[r->used] != REC_END)
         return fail(p, ZEST_REPLAY_DIFFERS, "it took another way through the call");
     if (!take(p, end, sizeof end))

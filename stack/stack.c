@@ -166,6 +166,20 @@ void zest_fini(struct zest *z)
     destroy_budgets(z);
 }
 
+/* A frame in several segments. */
+static void chain_input(struct zest *z, struct pkt *pk)
+{
+    if (!pkt_pull_up(pk->zb, &pk->len)) {
+        z->stats.drop_eth_chain++;
+        zbuf_chain_free(pk->zb);
+        return;
+    }
+    pk->parted = pk->zb->next != NULL;
+    z->stats.rx_bytes += pk->len;
+    eth_input(z, pk);
+    zbuf_chain_free(pk->zb);
+}
+
 void stack_input(struct zest *z, uint64_t now_ns, struct zbuf **frames, unsigned n)
 {
     assert(now_ns >= z->now_ns);
@@ -174,9 +188,13 @@ void stack_input(struct zest *z, uint64_t now_ns, struct zbuf **frames, unsigned
         struct zbuf *zb = frames[i];
         struct pkt pk = {.zb = zb, .p = zb->data, .len = zb->len, .eth = zb->data};
         z->stats.rx_frames++;
-        z->stats.rx_bytes += zb->len;
         if (i + 1 < n)
             __builtin_prefetch(frames[i + 1]->data);
+        if (zb->next) {
+            chain_input(z, &pk);
+            continue;
+        }
+        z->stats.rx_bytes += zb->len;
         eth_input(z, &pk);
         if (pk.zb)
             zbuf_free(pk.zb);

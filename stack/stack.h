@@ -89,11 +89,13 @@ static inline struct ipaddr ipaddr_from_v4(uint32_t v4_be)
  * by setting zb to NULL; zest_input() frees what is left. */
 struct pkt {
     struct zbuf *zb;
+    bool parted;     /* zb is the first of a chain: see pkt.h */
     uint8_t *p;      /* first byte not yet parsed */
     uint32_t len;    /* bytes from p on that belong to the packet (link padding cut off by IP) */
     uint8_t *eth;    /* the Ethernet header */
     uint8_t *ip;     /* the IP header, once there is one */
     uint32_t ip_len; /* bytes from ip on */
+    uint32_t skip;   /* parted: bytes from p on that are old, wherever that ends */
     struct ipaddr src, dst;
     bool multicast; /* link-layer broadcast or multicast: never answered with an error or a RST */
 };
@@ -117,6 +119,7 @@ struct ctrlq {
 
 #include "arp.h"
 #include "icmp.h"
+#include "pkt.h"
 #include "record.h"
 #include "tcp.h"
 

@@ -20,15 +20,6 @@ static bool fits_headroom(const struct tcp_payload *pl, uint32_t hdr_len)
     return pl->off == 0 && pb->addr == pb->zb->data && (size_t)(pb->addr - lowest) >= hdr_len;
 }
 
-/* The sum over a payload made of pieces: those that begin at an odd offset count with their bytes
- * swapped. */
-static uint64_t add_piece(uint64_t sum, uint64_t piece, uint32_t at)
-{
-    if (at % 2)
-        piece = __builtin_bswap16(cksum_fold_raw(piece));
-    return cksum_plus(sum, piece);
-}
-
 /* pb was made to be one frame: it fits one, and nearly fills it. */
 static bool is_one_frame(const struct pbuf *pb, uint32_t limit, uint32_t hdr_len)
 {
@@ -109,7 +100,7 @@ static int gathered(struct zest *z, const struct tcp_payload *pl, struct zest_fr
         f->seg[f->n].len = n;
         f->n++;
         if (!z->cfg.tx_csum_offload)
-            *sum = add_piece(*sum, cksum_add(0, pb->addr + off, n), done);
+            *sum = cksum_piece(*sum, cksum_add(0, pb->addr + off, n), done);
         done += n;
     }
     z->stats.tx_gather_frames++;
@@ -129,7 +120,7 @@ static int linearised(struct zest *z, const struct tcp_payload *pl, struct zest_
         if (z->cfg.tx_csum_offload)
             memcpy(zb->data + done, pb->addr + off, n);
         else
-            *sum = add_piece(*sum, cksum_copy(0, zb->data + done, pb->addr + off, n), done);
+            *sum = cksum_piece(*sum, cksum_copy(0, zb->data + done, pb->addr + off, n), done);
         done += n;
     }
     f->n = 1;

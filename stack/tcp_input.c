@@ -31,7 +31,7 @@ static bool parse(struct zest *z, struct pkt *pk, struct tcp_seg *seg)
     }
     if (!z->cfg.rx_csum_trusted) {
         uint64_t sum = cksum_pseudo(&pk->src, &pk->dst, IP_TCP, pk->len);
-        bool bad = cksum_fold(cksum_add(sum, h, pk->len)) != 0;
+        bool bad = cksum_fold(pkt_sum(pk, sum, h, pk->len)) != 0;
         if (z->rec ? record_ask(z->rec, bad, NULL) : bad) {
             z->stats.drop_tcp_csum += !is_partial_sum(pk);
             z->stats.drop_tcp_csum_partial += is_partial_sum(pk);
@@ -283,7 +283,10 @@ static void cut_to_window(struct tcp_conn *c, struct pkt *pk, struct tcp_seg *se
             old--;
         }
         old = min_u32(old, seg->len);
-        pk->p += old;
+        if (pk->parted)
+            pk->skip = old;
+        else
+            pk->p += old;
         seg->seq += old;
         seg->len -= old;
     }

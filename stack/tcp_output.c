@@ -66,6 +66,16 @@ static uint32_t frame_limit(const struct tcp_conn *c)
     return seq_lt(c->snd_nxt, c->snd_max) ? c->mss : c->send_max;
 }
 
+/* The payload of a full segment to this peer: of a window smaller than two of them, half. A single
+ * one in flight would wait for the peer's delayed ACK every time. (Below the default MSS windows
+ * are so small that headers would outweigh them.) */
+static uint32_t full_segment(const struct tcp_conn *c)
+{
+    uint32_t half = c->max_snd_wnd / 2;
+
+    return half < c->mss && half >= TCP_MSS_DEFAULT ? half : c->mss;
+}
+
 /* Bytes to send at snd_nxt now; *fin if the FIN goes with them. False: nothing is to be sent yet.
  * The rules against silly windows (RFC 9293 3.8.6.2.1) and Nagle's (3.7.4) are here, and only here.
  */
@@ -75,14 +85,15 @@ static bool data_due(const struct tcp_conn *c, uint32_t *len, bool *fin)
         return false;
     uint32_t unsent = unsent_bytes(c);
     uint32_t usable = tcp_usable_window(c);
-    *len = min_u32(min_u32(unsent, usable), frame_limit(c));
+    uint32_t full = full_segment(c);
+    *len = min_u32(min_u32(unsent, usable), full < c->mss ? full : frame_limit(c));
     if (*len > c->mss) {
         uint32_t rest = *len % c->mss;
         if (*len < unsent || !rest_may_go(c, c->snd_nxt + *len - rest))
             *len -= rest;
     }
     *fin = c->fin_queued && *len == unsent && usable > unsent;
-    if (*len >= c->mss || (*fin && *len == unsent))
+    if (*len >= full || (*fin && *len == unsent))
         return true;
     if (*len == 0)
         return false;
@@ -101,7 +112,7 @@ bool tcp_window_stalled(const struct tcp_conn *c)
         return false;
     uint32_t unsent = unsent_bytes(c);
     uint32_t usable = tcp_usable_window(c);
-    return usable < min_u32(unsent, c->mss) || usable == 0; /* else it is only corked */
+    return usable < min_u32(unsent, full_segment(c)) || usable == 0; /* else it is only corked */
 }
 
 static bool syn_due(const struct tcp_conn *c)

@@ -128,44 +128,55 @@ static bool pack(struct zest *z, struct tcp_conn *c)
     return freed;
 }
 
-static void in_order(struct zest *z, struct tcp_conn *c, struct pkt *pk, uint32_t len)
+/* False: there is no memory for it. */
+static bool keep_next(struct zest *z, struct tcp_conn *c, struct pkt *pk, uint32_t len)
 {
-    if (!join(z, c, pk, len)) {
-        while (!mem_take(z, c, pk->zb, mem_limit(z, c))) {
-            if (pack(z, c))
-                continue;
-            if (!c->reass) {
-                z->stats.drop_tcp_no_memory++;
-                return;
-            }
-            drop_last_reass(z, c);
-            z->stats.drop_tcp_reass++;
+    if (join(z, c, pk, len))
+        return true;
+    while (!mem_take(z, c, pk->zb, mem_limit(z, c))) {
+        if (pack(z, c))
+            continue;
+        if (!c->reass) {
+            z->stats.drop_tcp_no_memory++;
+            return false;
         }
-        struct zbuf *zb = pk->zb;
-        pk->zb = NULL;
-        zb->data = pk->p;
-        zb->len = len;
-        append(c, zb);
+        drop_last_reass(z, c);
+        z->stats.drop_tcp_reass++;
     }
+    struct zbuf *zb = pk->zb;
+    pk->zb = NULL;
+    zb->data = pk->p;
+    zb->len = len;
+    append(c, zb);
+    return true;
+}
+
+/* What has just been kept was next in order. */
+static void moved_on(struct zest *z, struct tcp_conn *c)
+{
     bool filled = c->reass != NULL;
     drain_reass(z, c);
     plan_ack(z, c, filled);
     tcp_event(z, c, ZEST_EV_READABLE);
 }
 
-/* Sorted by sequence number, without overlaps: what is there stays, what is new is cut to the gaps.
- * A new segment that covers a whole old one and more only keeps the part in front: the rest will be
- * sent again. */
-static void out_of_order(struct zest *z, struct tcp_conn *c, struct pkt *pk, uint32_t seq,
-                         uint32_t len)
+static void note_out_of_order(struct zest *z, struct tcp_conn *c)
 {
-    struct zbuf **p = &c->reass;
-    struct zbuf *before = NULL;
-
     z->stats.tcp_rx_ooo++;
     /* RFC 5681 4.2: an ACK for each, at once: the sender counts them. */
     if (c->acks_owed < UINT8_MAX)
         c->acks_owed++;
+}
+
+/* Sorted by sequence number, without overlaps: what is there stays, what is new is cut to the gaps.
+ * A new segment that covers a whole old one and more only keeps the part in front: the rest will be
+ * sent again. */
+static void keep_later(struct zest *z, struct tcp_conn *c, struct pkt *pk, uint32_t seq,
+                       uint32_t len)
+{
+    struct zbuf **p = &c->reass;
+    struct zbuf *before = NULL;
+
     for (; *p && seq_leq((uint32_t)(*p)->user, seq); p = &(*p)->next)
         before = *p;
     if (before) {
@@ -201,13 +212,51 @@ static void out_of_order(struct zest *z, struct tcp_conn *c, struct pkt *pk, uin
     c->reass_segs++;
 }
 
+/* A text over several segments of memory is queued as if it had come in as many TCP segments, but
+ * for the ACKs. Where memory ends, so does what is kept: the rest will be sent again. True: some of
+ * it was next in order. */
+static bool keep_chain(struct zest *z, struct tcp_conn *c, struct pkt *pk, struct tcp_seg *seg)
+{
+    bool in_order = seg->seq == c->rcv_nxt, kept = true;
+    uint32_t seq = seg->seq, left = seg->len, skip = pk->skip;
+    struct zbuf *zb = pk->zb;
+    uint8_t *p = pk->p;
+
+    pk->zb = NULL;
+    while (kept && left > 0) {
+        struct zbuf *rest = zb->next;
+        uint32_t n = (uint32_t)(zb->data + zb->len - p), old = min_u32(skip, n);
+        struct pkt part = {.zb = zb, .p = p + old};
+        zb->next = NULL;
+        n = min_u32(n - old, left);
+        if (n > 0 && in_order)
+            kept = keep_next(z, c, &part, n);
+        else if (n > 0)
+            keep_later(z, c, &part, seq, n);
+        zbuf_free(part.zb);
+        skip -= old;
+        seq += n;
+        left -= n;
+        zb = rest;
+        assert(zb || left == 0 || !kept);
+        p = zb ? zb->data : NULL;
+    }
+    zbuf_chain_free(zb);
+    return c->rcv_nxt != seg->seq;
+}
+
 /* seg has been cut to the window: its text begins at pk->p. */
 void recvq_data(struct zest *z, struct tcp_conn *c, struct pkt *pk, struct tcp_seg *seg)
 {
-    if (seg->seq == c->rcv_nxt)
-        in_order(z, c, pk, seg->len);
-    else
-        out_of_order(z, c, pk, seg->seq, seg->len);
+    if (seg->seq != c->rcv_nxt) {
+        note_out_of_order(z, c);
+        if (pk->parted)
+            keep_chain(z, c, pk, seg);
+        else
+            keep_later(z, c, pk, seg->seq, seg->len);
+    } else if (pk->parted ? keep_chain(z, c, pk, seg) : keep_next(z, c, pk, seg->len)) {
+        moved_on(z, c);
+    }
 }
 
 void recvq_free(struct zest *z, struct tcp_conn *c)
@@ -232,30 +281,35 @@ static uint32_t free_buffer(const struct tcp_conn *c)
     return taken < c->rcv_buf ? c->rcv_buf - taken : 0;
 }
 
-/* Bytes that may still come. A segment of payload holds about three times its size. */
-static uint32_t free_window(const struct zest *z, const struct tcp_conn *c)
+/* Bytes that may still come. A segment of payload holds about three times its size. *whole: the
+ * same if nothing were held. */
+static uint32_t free_window(const struct zest *z, const struct tcp_conn *c, uint32_t *whole)
 {
     uint32_t by_buffer = free_buffer(c);
     uint32_t limit = mem_limit(z, c);
     uint32_t by_memory = limit > c->held ? (limit - c->held) / 3 : 0;
+    bool scarce = by_memory < by_buffer;
 
-    if (z->rec && !record_ask(z->rec, by_memory < by_buffer, &by_memory))
-        return by_buffer;
-    return min_u32(by_buffer, by_memory);
+    if (z->rec)
+        scarce = record_ask(z->rec, scarce, &by_memory);
+    *whole = scarce ? min_u32(c->rcv_buf, by_memory + c->held / 3) : c->rcv_buf;
+    return scarce ? by_memory : by_buffer;
 }
 
 /* The window to advertise now. Its right edge never moves back (SHLD-14), and forward only by steps
- * that are worth a segment (3.8.6.2.2, MUST-39). */
+ * that are worth a segment or half of all that there could be (3.8.6.2.2, MUST-39): where memory is
+ * scarce, or segments are large, that is the smaller. */
 uint32_t recvq_window(const struct zest *z, const struct tcp_conn *c)
 {
     uint32_t offered = c->rcv_adv - c->rcv_nxt, as_said = offered >> c->rcv_wscale << c->rcv_wscale;
-    uint32_t step = min_u32(c->mss, c->rcv_buf / 2);
+    uint32_t whole;
 
-    if (free_buffer(c) < offered + step) /* who only sends never asks for the memory's state */
+    /* Who only sends never asks for the memory's state. */
+    if (free_buffer(c) < offered + min_u32(c->mss, c->rcv_buf / 2))
         return as_said;
-    uint32_t now = min_u32(free_window(z, c) >> c->rcv_wscale, TCP_WND_MAX)
+    uint32_t now = min_u32(free_window(z, c, &whole) >> c->rcv_wscale, TCP_WND_MAX)
                    << c->rcv_wscale; /* what can be said */
-    return now < offered || now - offered < step ? as_said : now;
+    return now < offered || now - offered < min_u32(c->mss, whole / 2) ? as_said : now;
 }
 
 /* True if the reader has made so much room that the peer should hear of it without waiting for its

@@ -147,7 +147,9 @@ struct zest_frame {
                           last one may be shorter); 0 = it is one */
 };
 
-/* n received Ethernet frames: zb->data, zb->len. Takes over the reference of each. */
+/* n received Ethernet frames: zb->data, zb->len. Takes over the reference of each. A frame may be a
+ * chain by zb->next (which is NULL otherwise) of segments that nobody else holds, none of them
+ * borrowed. What of its headers is not in the first one is moved there. */
 ZEST_API void zest_input(struct zest *z, uint64_t now_ns, struct zbuf **frames, unsigned n);
 /* Up to max frames to send now. Fewer than max: there is nothing more until the deadline or an
  * input. */
@@ -345,6 +347,8 @@ ZEST_API int zest_conn_info(const struct zest *z, zest_handle conn, struct zest_
     X(rx_copied_bytes, "bytes of small segments joined in the receive queue")                      \
     X(tx_no_memory, "frames not built now for want of memory")                                     \
     X(drop_eth_short, "frames shorter than an Ethernet header")                                    \
+    X(drop_eth_chain,                                                                              \
+      "frames in several segments that are too long, or whose headers do not fit one")             \
     X(drop_eth_not_ours, "frames to another MAC address")                                          \
     X(drop_eth_type, "frames of a type that is not IPv4 or ARP")                                   \
     X(drop_arp_bad, "malformed ARP packets")                                                       \

@@ -39,6 +39,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         }
         if (how & 8)
             now += take_time(&in);
+        h.rx_cut = how & 0x80 ? 1 + (how & 0x70) * 2u : 0;
         host_receive(&h, now, frame, len, how >> 4);
         host_drain(&h, now, UINT32_MAX, 0, NULL, NULL);
         host_complete(&h, now);

@@ -93,7 +93,7 @@ static inline void fuzz_host(struct host *h, struct input *in, uint32_t ip)
         .ctrl_reserve = b & 32 ? 64u << 10 : 256u << 10,
         .secret = "fuzz",
     };
-    if (host_init(h, "victim", &cfg, ip, 4u << 20) != 0)
+    if (host_init(h, "victim", &cfg, ip, 4u << 20, 0) != 0)
         die("zest_init() fails");
     h->burst = b & 64 ? 1 : 0;
 }

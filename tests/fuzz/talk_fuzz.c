@@ -183,6 +183,7 @@ static void send_segment(void)
         w.opt.sack[0][0] = near(f->seq_max, take8(&t.in));
         w.opt.sack[0][1] = near(f->seq_max, take8(&t.in));
     }
+    t.h.rx_cut = how >> 7 && how & 0x40 ? 1 + (how & 0x3f) * 16u : 0;
     host_receive(&t.h, t.now_ns, buf, wire_build_tcp(&w, buf), how >> 7 ? 32 : 0);
 }
 
@@ -206,6 +207,7 @@ static void send_icmp(void)
                      .payload = quote,
                      .payload_len = 28};
     memcpy(w.eth_dst, t.h.cfg.mac, 6);
+    t.h.rx_cut = how;
     host_receive(&t.h, t.now_ns, buf, wire_build_icmp(&w, buf, take16(&t.in)), 0);
 }
 

@@ -59,7 +59,7 @@ static void give_ring_back(struct host *h)
 }
 
 int host_init(struct host *h, const char *name, const struct zest_config *cfg, uint32_t ip,
-              size_t rx_max)
+              size_t rx_max, uint32_t rx_cut)
 {
     memset(h, 0, sizeof *h);
     h->name = name;
@@ -79,9 +79,13 @@ int host_init(struct host *h, const char *name, const struct zest_config *cfg, u
     /* A driver's ring always holds some segments: else applications that fill the pool with what
      * they send would keep the ACKs out that free it. */
     uint32_t seg = ZBUF_SEG_MIN;
-    while (seg < ZBUF_OVERHEAD + HOST_FRONT_MAX + (cfg->mtu ? cfg->mtu : 1500u) + 14)
+    uint32_t frame = (cfg->mtu ? cfg->mtu : 1500u) + 14, part = frame;
+    if (rx_cut && rx_cut < frame)
+        part = rx_cut > frame / 64 ? rx_cut : frame / 64;
+    while (seg < ZBUF_OVERHEAD + HOST_FRONT_MAX + part)
         seg *= 2;
-    size_t least = (size_t)HOST_RX_MIN * seg;
+    size_t least = (size_t)HOST_RX_MIN * (frame / part + 1) * seg;
+    h->rx_cut = rx_cut;
     h->rx = zbuf_budget_open(
         h->pool, &(struct zbuf_budget_config){.name = "receive ring",
                                               .min_bytes = least,
@@ -135,14 +139,11 @@ void host_fini(struct host *h)
 bool host_receive(struct host *h, uint64_t now_ns, const uint8_t *frame, size_t len, uint32_t front)
 {
     h->now_ns = now_ns;
-    struct zbuf *zb = zbuf_alloc_from(h->rx, front + len);
+    struct zbuf *zb = wire_receive(h->rx, frame, len, front, h->rx_cut);
     if (!zb) {
         h->rx_no_memory++;
         return false;
     }
-    zb->data += front;
-    memcpy(zb->data, frame, len);
-    zb->len = (uint32_t)len;
     h->dirty = true;
     zest_input(h->z, now_ns, &zb, 1);
     return true;

@@ -29,7 +29,8 @@ struct host {
     uint64_t now_ns;
     struct host_tx *tx; /* a ring */
     uint32_t tx_head, tx_tail;
-    uint32_t burst; /* frames asked for in one call; 0 = 32 */
+    uint32_t burst;  /* frames asked for in one call; 0 = 32 */
+    uint32_t rx_cut; /* frames arrive in segments of so many bytes; 0 = in one */
     uint64_t rx_no_memory;
     bool dirty; /* something happened since the last drain: there may be output at any time */
 };
@@ -43,9 +44,9 @@ _Noreturn void die(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 extern void (*die_hook)(const char *what);
 
 /* cfg->pool must be set; ip is in host order and fills in cfg->ip. rx_max: ceiling of the receive
- * ring's segments, in bytes. Returns what zest_init() does. */
+ * ring's segments, in bytes. rx_cut: see below. Returns what zest_init() does. */
 int host_init(struct host *h, const char *name, const struct zest_config *cfg, uint32_t ip,
-              size_t rx_max);
+              size_t rx_max, uint32_t rx_cut);
 /* Ends it. Frames that the link owns are completed first; every segment that is left then must be
  * one of `held` that the caller knows of. */
 void host_fini(struct host *h);

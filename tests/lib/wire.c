@@ -446,3 +446,31 @@ size_t wire_segment(const uint8_t *frame, size_t len, uint32_t gso_size, unsigne
     wire_fix_checksums(out, head + n);
     return head + n;
 }
+
+struct zbuf *wire_receive(struct zbuf_budget *b, const uint8_t *frame, size_t len, uint32_t front,
+                          uint32_t cut)
+{
+    struct zbuf *head = NULL, *last = NULL;
+    size_t done = 0;
+
+    if (cut && cut < len / 64) /* no link has so many parts */
+        cut = (uint32_t)(len / 64);
+    do {
+        size_t n = cut && len - done > cut ? cut : len - done;
+        struct zbuf *zb = zbuf_alloc_from(b, front + n);
+        if (!zb) {
+            zbuf_chain_free(head);
+            return NULL;
+        }
+        zb->data += front;
+        memcpy(zb->data, frame + done, n);
+        zb->len = (uint32_t)n;
+        if (last)
+            last->next = zb;
+        else
+            head = zb;
+        last = zb;
+        done += n;
+    } while (done < len);
+    return head;
+}

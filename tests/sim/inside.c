@@ -168,7 +168,8 @@ static void hold_node(const struct node *n)
             hold(zbuf_of(n->h.pool, f->seg[k].addr));
     }
     for (unsigned i = 0; i < n->nrx; i++)
-        hold(n->rx[i]);
+        for (const struct zbuf *zb = n->rx[i]; zb; zb = zb->next)
+            hold(zb);
     hold_stack(n->h.z);
 }
 

@@ -141,6 +141,21 @@ static uint64_t window_carries(const struct plan *p)
     return (300 * S / rtt_ns + 1) * (buf / 2);
 }
 
+/* Large frames, and frames that arrive in parts: a page's, or smaller ones. */
+static void draw_frames(struct plan *p, struct rng *r, unsigned i)
+{
+    static const uint16_t mtu[] = {9000, 16384, 40000, 65535};
+
+    if (i == 0 ? yes(r, 8) : p->cfg[0].mtu >= 9000 && yes(r, 80))
+        p->cfg[i].mtu = i == 0 ? mtu[rng_below(r, 4)] : p->cfg[0].mtu;
+    if (p->cfg[i].mtu > 9000)
+        p->pool_size = 32u << 20; /* a frame may take 128 KiB of it */
+    if (p->cfg[i].mtu > 3762 && yes(r, 80))
+        p->cut[i] = 3776;
+    else if (yes(r, 15))
+        p->cut[i] = (uint32_t)rng_log(r, 1, 4000);
+}
+
 void plan_draw(struct plan *p, struct rng r)
 {
     memset(p, 0, sizeof *p);
@@ -179,6 +194,8 @@ void plan_draw(struct plan *p, struct rng r)
         p->ecn = maybe(&r, 25, 1000000);
         p->ecn_mark = p->ecn ? (uint32_t)rng_log(&r, 100, 500000) : 0;
     }
+    for (unsigned i = 0; i < p->stacks; i++)
+        draw_frames(p, &r, i);
 }
 
 void plan_print(const struct plan *p, FILE *f)
@@ -211,11 +228,11 @@ void plan_print(const struct plan *p, FILE *f)
         fprintf(f,
                 "  stack %u: mtu %u gather %d/%u tso %u csum tx %d rx %d conns %u pbufs %u snd %u "
                 "rcv %u "
-                "hold %llu ctrl %llu; burst %u front %u tx hold %.3f ms app lag %.3f ms rx %zu\n",
+                "hold %llu ctrl %llu; burst %u front %u cut %u tx hold %.3f ms app lag %.3f ms rx %zu\n",
                 i, c->mtu, c->gather, c->gather_max, c->tso_segs, c->tx_csum_offload,
                 c->rx_csum_trusted, c->max_conns, c->max_pbufs, c->snd_buf, c->rcv_buf,
                 (unsigned long long)c->rx_hold_max, (unsigned long long)c->ctrl_reserve,
-                p->burst[i], p->front[i], (double)p->tx_hold_ns[i] / 1e6,
+                p->burst[i], p->front[i], p->cut[i], (double)p->tx_hold_ns[i] / 1e6,
                 (double)p->app_lag_ns[i] / 1e6, p->rx_budget[i]);
     }
 }

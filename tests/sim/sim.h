@@ -71,7 +71,7 @@ struct plan {
     size_t pool_size;
     bool one_pool; /* for all stacks */
     struct zest_config cfg[STACKS];
-    uint32_t burst[STACKS], front[STACKS];
+    uint32_t burst[STACKS], front[STACKS], cut[STACKS]; /* cut: of received frames; 0 = not */
     uint64_t tx_hold_ns[STACKS], app_lag_ns[STACKS];
     size_t rx_budget[STACKS];
     /* the network */

@@ -65,7 +65,7 @@ static void node_up(unsigned i)
         cfg.secret[k] ^= (uint8_t)(n->secret >> 8 * k);
     n->secret = rng_mix(n->secret + 1);
     starve_pause(true);
-    int err = host_init(&n->h, name[i], &cfg, n->ip, sim.plan.rx_budget[i]);
+    int err = host_init(&n->h, name[i], &cfg, n->ip, sim.plan.rx_budget[i], sim.plan.cut[i]);
     if (err == 0)
         err = zest_listen(n->h.z, &here, 0, &n->listener);
     starve_pause(false);
@@ -81,7 +81,7 @@ static void node_down(unsigned i)
 {
     struct node *n = &sim.node[i];
     while (n->nrx > 0)
-        zbuf_free(n->rx[--n->nrx]);
+        zbuf_chain_free(n->rx[--n->nrx]);
     apps_lost(i);
     host_fini(&n->h);
     n->alive = false;
@@ -98,14 +98,11 @@ static void node_receive(unsigned i, const struct frame *f)
         return;
     }
     uint32_t front = sim.plan.front[i];
-    struct zbuf *zb = zbuf_alloc_from(n->h.rx, front + f->len);
+    struct zbuf *zb = wire_receive(n->h.rx, f->bytes, f->len, front, sim.plan.cut[i]);
     if (!zb) {
         count(F_lost_rx_memory);
         return;
     }
-    zb->data += front;
-    memcpy(zb->data, f->bytes, f->len);
-    zb->len = f->len;
     n->rx[n->nrx++] = zb;
     if (f->from != HOSTILE || memcmp(f->bytes + 6, sim.node[HOSTILE].mac, 6) == 0)
         track_arrived(i, f->bytes, f->len);

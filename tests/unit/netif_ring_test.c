@@ -64,6 +64,7 @@ static void open_rings(size_t pool_size)
     x->base = zbuf_pool_base(x->nif.pool);
     x->region_size = zbuf_pool_size(x->nif.pool);
     x->rx_ring = x->tx_ring = x->fill_target = x->fill_min = RING;
+    x->rx_descs = x->nif.caps.frame_descs = 1;
     x->budget = zbuf_budget_create(x->nif.pool, "rx", RING * XDP_CHUNK, 0);
     CU_ASSERT_PTR_NOT_NULL_FATAL(x->budget);
     x->lent = calloc(RING, sizeof *x->lent);
@@ -197,23 +198,111 @@ static void goes_round_for_ever(void)
     close_rings();
 }
 
-static void a_frame_over_several_buffers_is_dropped(void)
+static void a_frame_over_several_buffers_is_a_chain(void)
 {
     open_rings(POOL);
     struct zbuf *in[8];
+    x->rx_descs = 3;
     xdp_refill(x);
     kernel_receives(3000, XDP_PKT_CONTD);
     CU_ASSERT_EQUAL(xdp_rx(nif, in, 8), 0); /* its parts may come apart */
-    kernel_receives(3000, XDP_PKT_CONTD);
+    kernel_receives(2999, XDP_PKT_CONTD);
     kernel_receives(100, 0);
     kernel_receives(64, 0);
-    CU_ASSERT_EQUAL_FATAL(xdp_rx(nif, in, 8), 1);
-    CU_ASSERT_EQUAL(in[0]->len, 64);
+    CU_ASSERT_EQUAL_FATAL(xdp_rx(nif, in, 8), 2);
+    CU_ASSERT_EQUAL(zbuf_chain_count(in[0]), 3);
+    CU_ASSERT_EQUAL(zbuf_chain_len(in[0]), 6099);
+    CU_ASSERT_EQUAL(in[0]->len, 3000);
+    CU_ASSERT_EQUAL(in[0]->next->data[2998], 2999 & 255);
+    CU_ASSERT_EQUAL(in[0]->next->next->len, 100);
+    CU_ASSERT_EQUAL(in[1]->len, 64);
+    CU_ASSERT_PTR_NULL(in[1]->next);
     xdp_count(nif);
-    CU_ASSERT_EQUAL(x->nif.stats.rx_dropped, 1);
-    CU_ASSERT_EQUAL(x->nif.stats.rx_frames, 1);
-    zbuf_free(in[0]);
+    CU_ASSERT_EQUAL(x->nif.stats.rx_dropped, 0);
+    CU_ASSERT_EQUAL(x->nif.stats.rx_frames, 2);
+    CU_ASSERT_EQUAL(x->nif.stats.rx_bytes, 6163);
+    zbuf_chain_free(in[0]);
+    zbuf_free(in[1]);
+    /* No more frames than asked for, whatever they are made of; the rest waits on the ring. */
+    for (int i = 0; i < 6; i++)
+        kernel_receives(60, i == 1 ? XDP_PKT_CONTD : 0);
+    CU_ASSERT_EQUAL(xdp_rx(nif, in, 2), 2);
+    CU_ASSERT_EQUAL(zbuf_chain_count(in[1]), 2);
+    CU_ASSERT_EQUAL(xdp_rx(nif, in + 2, 6), 3);
+    for (int i = 0; i < 5; i++)
+        zbuf_chain_free(in[i]);
+    kernel_receives(60, XDP_PKT_CONTD); /* closed in the middle of one */
+    CU_ASSERT_EQUAL(xdp_rx(nif, in, 2), 0);
     close_rings();
+}
+
+/* A frame without end is thrown away, and so is what is left of it when it does end. */
+static void a_frame_that_is_too_long_is_dropped(void)
+{
+    open_rings(POOL);
+    struct zbuf *in[8];
+    x->rx_descs = 8;
+    xdp_refill(x);
+    for (int i = 0; i < 30; i++) {
+        kernel_receives(XDP_RX_ROOM, XDP_PKT_CONTD);
+        CU_ASSERT_EQUAL(xdp_rx(nif, in, 8), 0);
+    }
+    CU_ASSERT_PTR_NULL(x->rx_head);
+    kernel_receives(10, 0);
+    kernel_receives(70, 0);
+    CU_ASSERT_EQUAL(xdp_rx(nif, in, 8), 1);
+    CU_ASSERT_EQUAL(in[0]->len, 70);
+    zbuf_free(in[0]);
+    for (int i = 0; i < 3; i++) /* nor are parts that are empty put together for ever */
+        kernel_receives(0, XDP_PKT_CONTD);
+    kernel_receives(70, 0);
+    kernel_receives(71, 0);
+    CU_ASSERT_EQUAL(xdp_rx(nif, in, 8), 1);
+    CU_ASSERT_EQUAL(in[0]->len, 71);
+    zbuf_free(in[0]);
+    xdp_count(nif);
+    CU_ASSERT_EQUAL(x->nif.stats.rx_dropped, 2);
+    close_rings();
+}
+
+/* Stretches of more than a page become descriptors of a page each. The segment comes home when all
+ * of them have been given back, in whatever order. */
+static void large_frames_are_cut_into_pages(void)
+{
+    open_rings(POOL);
+    x->rx_descs = 18;
+    nif->caps.frame_descs = 18;
+    struct zest_frame f = frame(65000), head = frame(54), last = frame(5000);
+    f.seg[2] = last.seg[0];
+    f.seg[1] = f.seg[0];
+    f.seg[0] = head.seg[0];
+    f.n = 3;
+    f.seg[1].len = 4097;
+    CU_ASSERT_EQUAL(xdp_pieces(&f), 5);
+    xdp_tx(nif, &f, 1);
+    struct zest_frame whole = frame(65000);
+    xdp_tx(nif, &whole, 1);
+    CU_ASSERT_EQUAL(xdp_kick(nif), 0);
+    CU_ASSERT_EQUAL(tx.producer, 5 + 16);
+    static const uint32_t lens[] = {54, 4096, 1, 4096, 904};
+    for (unsigned i = 0; i < 5; i++) {
+        CU_ASSERT_EQUAL(tx.descs[i].len, lens[i]);
+        CU_ASSERT_EQUAL(tx.descs[i].options, i < 4 ? XDP_PKT_CONTD : 0);
+    }
+    CU_ASSERT_EQUAL(x->base + tx.descs[2].addr, f.seg[1].addr + 4096);
+    CU_ASSERT_EQUAL(x->base + tx.descs[6].addr, whole.seg[0].addr + 4096);
+    CU_ASSERT_EQUAL(tx.descs[20].options, 0);
+    CU_ASSERT_EQUAL(tx.descs[20].len, 65000 - 15 * 4096);
+    CU_ASSERT_EQUAL(nif->stats.tx_bytes, 54 + 4097 + 5000 + 65000);
+    CU_ASSERT_EQUAL(xdp_tx_room(nif), RING - 21);
+    for (unsigned i = 21; i-- > 6;) /* all but the first piece of the last frame's */
+        kernel_completes(tx.descs[i].addr);
+    CU_ASSERT_EQUAL(xdp_kick(nif), 0);
+    CU_ASSERT_EQUAL(zbuf_of(nif->pool, whole.seg[0].addr)->refcount, 1);
+    kernel_completes(tx.descs[5].addr);
+    CU_ASSERT_EQUAL(xdp_kick(nif), 0);
+    CU_ASSERT_PTR_NULL(zbuf_of(nif->pool, whole.seg[0].addr));
+    close_rings(); /* the other frame's pieces are taken back */
 }
 
 /* The pool is empty: what the kernel has goes on being used; once there is memory, all is as
@@ -454,7 +543,8 @@ static void holds_back_when_the_device_drops(void)
 }
 
 CHECK_MAIN("netif_ring", CHECK(fills_the_ring_with_chunks), CHECK(receives_and_replaces),
-           CHECK(goes_round_for_ever), CHECK(a_frame_over_several_buffers_is_dropped),
+           CHECK(goes_round_for_ever), CHECK(a_frame_over_several_buffers_is_a_chain),
+           CHECK(a_frame_that_is_too_long_is_dropped), CHECK(large_frames_are_cut_into_pages),
            CHECK(lives_through_an_empty_pool), CHECK(fill_ring_that_looks_too_full),
            CHECK(the_fill_ring_grows_with_the_load), CHECK(sends_what_it_is_given),
            CHECK(completions_in_any_order), CHECK(one_segment_in_many_frames), CHECK(no_room_left),

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "stack/zest.h"
+#include "tests/lib/wire.h"
 
 #define PAIR_WIRE     4096u
 #define PAIR_DELAY_NS 10000u
@@ -28,6 +29,7 @@ struct pair {
     unsigned head, tail;
     bool (*drop)(struct pair *p, int from, const uint8_t *frame, uint32_t len);
     void *ctx;
+    uint32_t cut; /* frames arrive in segments of so many bytes; 0 = in one */
     unsigned frames[2];
     unsigned events[2][9]; /* how often each bit was seen */
     int last_error[2];
@@ -69,7 +71,10 @@ static inline void pair_send(struct pair *p, int from)
 
     while ((n = zest_output(p->z[from], p->now_ns, f, 16)) > 0) {
         for (unsigned i = 0; i < n; i++) {
-            struct zbuf *zb = zbuf_alloc(p->pool, 3800);
+            uint32_t len = 0;
+            for (unsigned s = 0; s < f[i].n; s++)
+                len += f[i].seg[s].len;
+            struct zbuf *zb = zbuf_alloc(p->pool, len < 3800 ? 3800 : len);
             if (!zb)
                 abort();
             for (unsigned s = 0; s < f[i].n; s++) {
@@ -82,6 +87,13 @@ static inline void pair_send(struct pair *p, int from)
                 p->tail - p->head == PAIR_WIRE) {
                 zbuf_free(zb);
                 continue;
+            }
+            if (p->cut) {
+                struct zbuf *whole = zb;
+                zb = wire_receive(zbuf_budget_app(p->pool), whole->data, len, 0, p->cut);
+                zbuf_free(whole);
+                if (!zb)
+                    abort();
             }
             p->wire[p->tail++ % PAIR_WIRE] =
                 (struct pair_frame){zb, p->now_ns + PAIR_DELAY_NS, !from};
@@ -162,7 +174,7 @@ static inline uint64_t pair_close(struct pair *p)
     struct zbuf_pool_stat st;
 
     while (p->head != p->tail)
-        zbuf_free(p->wire[p->head++ % PAIR_WIRE].zb);
+        zbuf_chain_free(p->wire[p->head++ % PAIR_WIRE].zb);
     for (int i = 0; i < 2; i++) {
         zest_fini(p->z[i]);
         free(p->mem[i]);

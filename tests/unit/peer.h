@@ -33,6 +33,7 @@ struct peer {
     bool ts; /* send timestamps: ts_val grows with time, ts_ecr is the last seen */
     uint32_t ts_last, ts_base;
     bool no_arp;
+    uint32_t cut; /* frames arrive in segments of so many bytes; 0 = in one */
     /* what the stack sent */
     struct wire out[PEER_OUT];
     uint8_t bytes[PEER_OUT][2048];
@@ -48,10 +49,9 @@ static void peer_collect(struct peer *p);
 
 static inline void peer_frame(struct peer *p, const uint8_t *frame, size_t len)
 {
-    struct zbuf *zb = zbuf_alloc_from(p->rx ? p->rx : zbuf_budget_app(p->pool), len);
+    struct zbuf *zb =
+        wire_receive(p->rx ? p->rx : zbuf_budget_app(p->pool), frame, len, 0, p->cut);
     CU_ASSERT_PTR_NOT_NULL_FATAL(zb);
-    memcpy(zb->data, frame, len);
-    zb->len = (uint32_t)len;
     zest_input(p->z, p->now_ns, &zb, 1);
     peer_collect(p);
 }

@@ -41,17 +41,20 @@ static void give_back(struct run *t, int side, unsigned keep)
 
 static void deliver(struct run *t, int to, const struct zest_frame *f)
 {
-    struct zbuf *zb = zbuf_alloc(t->p.pool, 1800);
-    CU_ASSERT_PTR_NOT_NULL_FATAL(zb);
+    static uint8_t buf[WIRE_MAX];
+    uint32_t len = 0;
     for (unsigned s = 0; s < f->n; s++) {
-        memcpy(zb->data + zb->len, f->seg[s].addr, f->seg[s].len);
-        zb->len += f->seg[s].len;
+        memcpy(buf + len, f->seg[s].addr, f->seg[s].len);
+        len += f->seg[s].len;
     }
     if (below(&t->rng, 100) == 0)
-        zb->data[below(&t->rng, zb->len)] ^= 4;
+        buf[below(&t->rng, len)] ^= 4;
+    uint32_t cut = below(&t->rng, 10) == 0 ? 1 + below(&t->rng, 1000) : t->p.cut;
+    struct zbuf *zb = wire_receive(zbuf_budget_app(t->p.pool), buf, len, 0, cut);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(zb);
     unsigned fate = below(&t->rng, 100);
     if (fate < 2 || t->p.tail - t->p.head == PAIR_WIRE) {
-        zbuf_free(zb);
+        zbuf_chain_free(zb);
         return;
     }
     t->p.wire[t->p.tail++ % PAIR_WIRE] = (struct pair_frame){zb, t->p.now_ns + PAIR_DELAY_NS, to};
@@ -331,6 +334,20 @@ static void a_lossy_run_plays_again(void)
     }
 }
 
+/* Frames over several segments of memory, and larger than one can hold. */
+static void large_frames_play_again(void)
+{
+    struct run t;
+    struct zest_config cfg = small;
+    cfg.mtu = 40000;
+    run_open(&t, 11, &cfg, RECORD_SIZE);
+    t.p.cut = 3776;
+    CU_ASSERT_TRUE(converse(&t, 700000) >= 700000);
+    run_close(&t);
+    check_identical(&t);
+    run_free(&t);
+}
+
 /* The receive memory is so small that what is held, and when it is given back, shows. */
 static void short_memory_plays_again(void)
 {
@@ -479,7 +496,7 @@ static void off_costs_no_memory_and_says_so(void)
     CU_ASSERT_EQUAL(zest_size(&cfg), 0);
 }
 
-CHECK_MAIN("record", CHECK(a_lossy_run_plays_again), CHECK(short_memory_plays_again),
-           CHECK(a_full_one_plays_as_far_as_it_goes), CHECK(one_byte_is_found),
-           CHECK(cut_short_is_an_error), CHECK(hostile_files_do_no_harm),
+CHECK_MAIN("record", CHECK(a_lossy_run_plays_again), CHECK(large_frames_play_again),
+           CHECK(short_memory_plays_again), CHECK(a_full_one_plays_as_far_as_it_goes),
+           CHECK(one_byte_is_found), CHECK(cut_short_is_an_error), CHECK(hostile_files_do_no_harm),
            CHECK(off_costs_no_memory_and_says_so))
