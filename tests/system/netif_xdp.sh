@@ -43,7 +43,7 @@ one_line() { # on standard error
 }
 silent() { [ -z "$("$@" 2>&1 >/dev/null | tee /dev/stderr)" ]; }
 
-for mtu in 1500 3400 9000; do
+for mtu in 1500 3400 9000 65535; do
     lab_link $mtu
     check "MTU $mtu: a reflector" start_reflector || finish
     check "MTU $mtu: every byte comes back" verify ""
