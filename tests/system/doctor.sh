@@ -68,7 +68,7 @@ check "gather" finding ok gather 'up to 4' z0
 check "what a start would get" grep -F '"expected":"AF_XDP, native, copy, up to 4 descriptors a frame"' "$D"
 check "and it gets that" bash -c "'$BUILD/system/netif_frames' info xdp:z0:10.77.0.10:gather | tee /dev/stderr | grep 'mode=copy' | grep 'gather=1'"
 check "--try opens a link and measures" status 0 "$ZEST" doctor z0 --try
-check "that is copy mode" grep -E '^z0: tried: AF_XDP copy, MTU 1500, [0-9]+ frames a send call; (a frame takes|what)' "$LAB_TMP/out"
+check "that is copy mode" grep -E '^z0: tried: AF_XDP copy .no zero-copy: the driver has none., MTU 1500, [0-9]+ frames a send call; (a frame takes|what)' "$LAB_TMP/out"
 check "--try --json" is_json "$ZEST" doctor z0 --try --json
 check "says so, too" grep -E '"tried":\{"works":true,"error":"","mode":"copy","mtu":1500,"gather":true' "$D"
 check "nothing stays behind" finding ok xdp-attached . z0

@@ -131,14 +131,19 @@ refused() { # refused PATTERN COMMAND...
 check "gather is refused in zero-copy mode" refused 'one descriptor a frame only' \
     "$ZEST" perf -c $PEER_IP -I eth0 --ip $ZEST_IP/24 --mode zero-copy --gather always -n 1M
 ip link set eth2 up
-doctor() { # doctor INTERFACE PATTERN
-    timeout $SHORT_S "$ZEST" doctor "$1" >out 2>&1
+doctor() { # doctor INTERFACE PATTERN [OPTION...]: a finding, or what a start got
+    local if=$1 pattern=$2
+    shift 2
+    timeout $SHORT_S "$ZEST" doctor "$if" --json "$@" 2>&1 | sed 's/{"level"/\n&/g' >out
     cat out
-    grep -qE "$2" out
+    grep -qE "$pattern" out
 }
-check "zest doctor: this card has zero-copy" doctor eth0 '^  ok +zero-copy'
+check "zest doctor: this card has zero-copy" doctor eth0 '"level":"ok","topic":"zero-copy"'
+check "zest doctor: that is what a start would get" doctor eth0 '"expected":"AF_XDP, native, zero-copy, one descriptor'
+check "zest doctor --try: and gets" doctor eth0 '"tried":{"works":true,"error":"","mode":"zero-copy",.*"gather":false' --try
 check "zest doctor: that one has not, and what it was made without" doctor eth2 \
-    'zero-copy .*without VIRTIO_F_ACCESS_PLATFORM and VIRTIO_F_RING_RESET'
+    '"level":"note","topic":"zero-copy".*without VIRTIO_F_ACCESS_PLATFORM and VIRTIO_F_RING_RESET.*iommu_platform=on,queue_reset=on'
+check "zest doctor: what a start would get there" doctor eth2 '"expected":"AF_XDP, native, copy, up to'
 check "a card without queue_reset and iommu_platform: no zero-copy, with a reason" refused 'no zero-copy: the driver has it, but not with this device' \
     "$ZEST" echo -I eth2 --ip 10.10.0.2/24 --mode zero-copy
 plain_card() {
