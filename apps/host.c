@@ -43,6 +43,7 @@ static int open_xdp(struct zbuf_pool *pool, const struct host_options *o, unsign
         .ip = o->ip,
         .ports = o->ports,
         .n_ports = o->n_ports,
+        .by = o->attach,
         .rx_ring = o->ring,
         .tx_ring = o->ring,
         .gather = o->gather == HOST_GATHER_ALWAYS,

@@ -50,6 +50,7 @@ struct host_options {
     const char *host_cidr; /* for the kernel's side of a TAP interface */
     uint16_t mtu;
     enum host_mode mode;
+    enum netif_xdp_by attach;
     enum host_gather gather;
     uint32_t ring;
     uint64_t pool_size;

@@ -20,6 +20,7 @@ enum {
     O_HOST_IP,
     O_MTU,
     O_MODE,
+    O_ATTACH,
     O_GATHER,
     O_RING,
     O_POOL,
@@ -55,6 +56,11 @@ const struct opt host_opts[] = {
     {O_MODE, "mode", "M",
      "AF_XDP: auto, native, generic, zero-copy or copy (default: auto, the best that the driver "
      "can do)"},
+    {O_ATTACH, "attach", "HOW",
+     "AF_XDP: dispatcher (libxdp's, beside other programs and other zest processes), link (alone, "
+     "and "
+     "gone with the process even if that is killed), or auto (default: dispatcher where it can be "
+     "had)"},
     {O_QUEUE, "queue", "N", "AF_XDP: the interface's receive queue (default: 0)"},
     {O_QUEUES, "queues", "N",
      "AF_XDP: so many queues, from --queue on, with a stack and a thread for each; or all "
@@ -106,6 +112,7 @@ void host_options_init(struct host_options *o)
 bool host_option(struct host_options *o, int key, const char *name, const char *arg)
 {
     static const char *const modes[] = {"auto", "native", "generic", "zero-copy", "copy", NULL};
+    static const char *const attaches[] = {"auto", "link", "dispatcher", NULL};
     static const char *const gathers[] = {"auto", "always", "never", NULL};
     switch (key) {
     case 'I':
@@ -138,6 +145,9 @@ bool host_option(struct host_options *o, int key, const char *name, const char *
         return true;
     case O_MODE:
         o->mode = (enum host_mode)opt_word(name, arg, modes);
+        return true;
+    case O_ATTACH:
+        o->attach = (enum netif_xdp_by)opt_word(name, arg, attaches);
         return true;
     case O_QUEUE:
         o->queue = (uint32_t)opt_number(name, arg, 0, 4095);

@@ -41,6 +41,7 @@ struct netif_caps {
     const char *why_copy; /* xdp: why zero-copy could not be had; NULL = it is, or was not wanted */
     char name[32];        /* of the interface */
     uint32_t queue;       /* of it */
+    bool dispatched;      /* xdp: the program is one of several of libxdp's dispatcher */
     uint8_t mac[6];       /* that zest is to use */
     uint16_t mtu;         /* largest IP packet, both ways */
     bool gather;          /* several descriptors a frame are possible */
@@ -78,6 +79,11 @@ enum netif_xdp_attach {
     NETIF_XDP_NATIVE,
     NETIF_XDP_GENERIC
 }; /* auto: native, else generic */
+/* How it stays there. By a bpf_link: alone on the interface, gone with the process, however that
+ * ends. By libxdp's dispatcher: beside other programs, other zest processes among them; needs a bpf
+ * file system; after kill -9 it stays, takes nothing, and is removed by the next start. Auto:
+ * dispatcher where that is possible, else link. */
+enum netif_xdp_by { NETIF_XDP_BY_AUTO, NETIF_XDP_BY_LINK, NETIF_XDP_BY_DISPATCHER };
 enum netif_xdp_copy { NETIF_XDP_COPY_AUTO, NETIF_XDP_COPY, NETIF_XDP_ZERO_COPY };
 
 struct netif_ports {
@@ -98,6 +104,7 @@ struct netif_xdp_config {
     const struct netif_ports *ports;
     unsigned n_ports;
     enum netif_xdp_attach attach;
+    enum netif_xdp_by by;
     enum netif_xdp_copy copy;
     uint32_t rx_ring, tx_ring; /* descriptors, powers of two; 0 = 2048 */
     bool gather;               /* ask for several descriptors a frame (XDP_USE_SG) */

@@ -49,8 +49,21 @@
 #define XDP_FILL_BYTES (1024u * 1024u)
 #define XDP_RING_MAX   32768u
 
+struct xdp_program;
+
+/* What the program is told before it is loaded; as in xdp_kern.bpf.c. */
+struct xdp_wants {
+    uint32_t ip_be, by_port;
+    uint64_t netns;
+    uint8_t owner[16];
+};
+
 struct xdp_prog {
-    int map_fd, link_fd; /* the program stays attached as long as link_fd is open */
+    int map_fd, link_fd;            /* the program stays attached as long as link_fd is open, or */
+    struct xdp_program *dispatched; /* until it is detached from libxdp's dispatcher; NULL = not */
+    struct bpf_object *obj;         /* of that */
+    int owner_fd;                   /* says that we live; -1 = nobody needs to know */
+    unsigned ifindex;
     int missed_fd;
     uint32_t queues; /* that the maps have room for */
     bool generic;
@@ -116,6 +129,17 @@ void xdp_prog_remove(const struct xdp_prog *p, uint32_t queue);
 /* Frames that were ours, and came in on a queue without a socket. */
 uint64_t xdp_prog_missed(const struct xdp_prog *p);
 void xdp_prog_detach(struct xdp_prog *p);
+
+/* xdp_owner.c: whose a program of ours is, and whether he still lives. */
+int xdp_owner_take(struct xdp_wants *w); /* a descriptor, or -errno */
+bool xdp_owner_is_dead(uint32_t prog_id);
+
+/* xdp_dispatch.c */
+bool xdp_dispatch_possible(struct netif_error *err); /* err: why not */
+int xdp_dispatch_attach(struct xdp_prog *p, struct bpf_object *obj, unsigned ifindex, bool generic);
+void xdp_dispatch_detach(struct xdp_prog *p);
+/* Removes what zest processes that were killed have left on the interface. How many. */
+unsigned xdp_dispatch_clean(unsigned ifindex);
 
 /* xdp_measure.c: what sending costs, into nif.caps. Before the program sends us frames. */
 void xdp_measure(struct xdp *x);

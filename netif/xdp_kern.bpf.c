@@ -15,6 +15,8 @@
 struct zest_wants {
     __be32 ip;
     __u32 by_port; /* only what zest_ports says */
+    __u64 netns;   /* whose program this is: see xdp_owner.c */
+    __u8 owner[16];
 };
 const volatile struct zest_wants zest_wants = {0};
 

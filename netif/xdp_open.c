@@ -232,8 +232,11 @@ static int bind_socket(struct xdp *x, const struct netif_xdp_config *cfg, bool l
     case 0:
         break;
     case -EBUSY:
-        return link_error(err, rc, "%s: queue %u has an AF_XDP socket already, in another process",
-                          cfg->ifname, x->queue);
+        return link_error(
+            err, rc,
+            "%s: queue %u has an AF_XDP socket already, in another process; the kernel "
+            "gives one of them each queue (ethtool -l %s says how many there are)",
+            cfg->ifname, x->queue, cfg->ifname);
     case -EOPNOTSUPP:
         return link_error(err, rc,
                           "%s: its driver has no zero-copy AF_XDP%s; copy mode works anywhere",
@@ -340,6 +343,7 @@ static int open_queue(struct xdp *x, const struct netif_xdp_config *cfg, const s
     c->kind = "xdp";
     snprintf(c->name, sizeof c->name, "%s", cfg->ifname);
     c->queue = x->queue;
+    c->dispatched = x->share->prog.dispatched != NULL;
     memcpy(c->mac, info->mac, sizeof c->mac);
     c->rx_seg = XDP_CHUNK;
     describe_frames(x, info->mtu);

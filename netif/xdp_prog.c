@@ -1,9 +1,8 @@
-/* xdp_prog.c - the XDP program: loaded from the image in xdp_blob.c, attached by a bpf_link.
+/* xdp_prog.c - the XDP program: loaded from the image in xdp_blob.c, and attached.
  *
- * The link belongs to a file descriptor and nothing pins it, so the kernel detaches the program
- * when the process ends, however it ends: there is nothing stale to be found after a kill -9. It
- * needs no bpf file system. (libxdp's dispatcher, which lets several programs share an interface,
- * attaches by netlink and stays behind if the process is killed.) */
+ * Through libxdp's dispatcher where that is possible (xdp_dispatch.c), so that other programs have
+ * room beside it. Else by a bpf_link: it belongs to a file descriptor and nothing pins it, so the
+ * kernel detaches the program when the process ends, however it ends. */
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <errno.h>
@@ -28,11 +27,6 @@ static int say_nothing(enum libbpf_print_level level, const char *fmt, va_list a
 
 #define QUEUES_MIN 256u /* that the maps have room for, as compiled */
 
-/* As the program has it. */
-struct wants {
-    uint32_t ip_be, by_port;
-};
-
 static int set_ports(struct bpf_map *map, const struct netif_xdp_config *cfg)
 {
     static const uint32_t words = 1024;
@@ -47,51 +41,55 @@ static int set_ports(struct bpf_map *map, const struct netif_xdp_config *cfg)
     return err;
 }
 
-static int load(struct xdp_prog *p, const struct netif_xdp_config *cfg, int *prog_fd,
-                struct bpf_object **out)
+struct parts {
+    struct bpf_map *xsks, *missed, *ports;
+    struct bpf_program *prog;
+};
+
+/* Not loaded yet, and told what it is to take. */
+static struct bpf_object *open_object(const struct xdp_prog *p, const struct netif_xdp_config *cfg,
+                                      const struct xdp_wants *wants, struct parts *out)
 {
     LIBBPF_OPTS(bpf_object_open_opts, opts, .object_name = "zest");
+    struct xdp_wants w = *wants;
+    struct bpf_map *map, *rodata = NULL;
     struct bpf_object *obj =
         bpf_object__open_mem(xdp_kern_object, (size_t)xdp_kern_object_size, &opts);
     if (!obj)
-        return -errno;
-    struct bpf_map *map, *xsks = NULL, *rodata = NULL, *missed = NULL, *ports = NULL;
-    struct wants wants = {.by_port = cfg->n_ports > 0};
-    memcpy(&wants.ip_be, cfg->ip.ip + 12, sizeof wants.ip_be);
+        return NULL;
+    *out = (struct parts){.prog = bpf_object__find_program_by_name(obj, "zest_xdp")};
     bpf_object__for_each_map(map, obj)
     {
         if (strcmp(bpf_map__name(map), "zest_xsks") == 0)
-            xsks = map;
+            out->xsks = map;
         else if (strcmp(bpf_map__name(map), "zest_missed") == 0)
-            missed = map;
+            out->missed = map;
         else if (strcmp(bpf_map__name(map), "zest_ports") == 0)
-            ports = map;
+            out->ports = map;
         else if (strstr(bpf_map__name(map), ".rodata"))
             rodata = map;
     }
-    struct bpf_program *prog = bpf_object__find_program_by_name(obj, "zest_xdp");
-    LINK_ASSERT(xsks && missed && ports && rodata && prog);
-    int err = bpf_map__set_initial_value(rodata, &wants, sizeof wants);
+    LINK_ASSERT(out->xsks && out->missed && out->ports && rodata && out->prog);
+    w.by_port = cfg->n_ports > 0;
+    memcpy(&w.ip_be, cfg->ip.ip + 12, sizeof w.ip_be);
+    int err = bpf_map__set_initial_value(rodata, &w, sizeof w);
     LINK_ASSERT(err == 0);
     if (p->queues > QUEUES_MIN) {
-        err = bpf_map__set_max_entries(xsks, p->queues);
+        err = bpf_map__set_max_entries(out->xsks, p->queues);
         if (err == 0)
-            err = bpf_map__set_max_entries(missed, p->queues);
+            err = bpf_map__set_max_entries(out->missed, p->queues);
         LINK_ASSERT(err == 0);
     }
+    return obj;
+}
 
-    err = bpf_object__load(obj);
-    if (err == 0) {
-        p->map_fd = fcntl(bpf_map__fd(xsks), F_DUPFD_CLOEXEC, 0);
-        p->missed_fd = fcntl(bpf_map__fd(missed), F_DUPFD_CLOEXEC, 0);
-        *prog_fd = bpf_program__fd(prog);
-        err = p->map_fd < 0 || p->missed_fd < 0 ? -errno : set_ports(ports, cfg);
-    }
-    if (err)
-        bpf_object__close(obj);
-    else
-        *out = obj;
-    return err;
+/* Once it is loaded. */
+static int take_maps(struct xdp_prog *p, const struct parts *parts,
+                     const struct netif_xdp_config *cfg)
+{
+    p->map_fd = fcntl(bpf_map__fd(parts->xsks), F_DUPFD_CLOEXEC, 0);
+    p->missed_fd = fcntl(bpf_map__fd(parts->missed), F_DUPFD_CLOEXEC, 0);
+    return p->map_fd < 0 || p->missed_fd < 0 ? -errno : set_ports(parts->ports, cfg);
 }
 
 /* A process that was just killed may not have quite ended: a busy interface is tried again. */
@@ -165,36 +163,100 @@ static int explain_attach(struct netif_error *err, int rc, const char *ifname,
     }
 }
 
-int xdp_prog_attach(struct xdp_prog *p, const struct netif_xdp_config *cfg,
-                    const struct ifinfo *info, struct netif_error *err)
+/* Native first, unless told otherwise. Somebody else's program, or no right to attach, is the same
+ * in any mode. */
+static int attach_best(struct xdp_prog *p, const struct netif_xdp_config *cfg,
+                       const struct ifinfo *info,
+                       int (*try)(struct xdp_prog *, void *, unsigned, bool), void *what)
 {
-    struct bpf_object *obj = NULL;
-    int prog_fd = -1;
-    p->queues = info->queues > QUEUES_MIN ? info->queues : QUEUES_MIN;
-
-    libbpf_print_fn_t old_bpf = libbpf_set_print(say_nothing);
-    int rc = load(p, cfg, &prog_fd, &obj);
-    libbpf_set_print(old_bpf);
-    if (rc)
-        return explain_load(err, rc, cfg->ifname);
-
     bool generic = cfg->attach == NETIF_XDP_GENERIC;
-    rc = attach(p, prog_fd, info->index, generic);
-    /* Somebody else's program, or no right to attach, is the same in any mode. */
+    int rc = try(p, what, info->index, generic);
     if (rc && cfg->attach == NETIF_XDP_AUTO && rc != -EBUSY && rc != -EEXIST && rc != -EPERM) {
         int native_rc = rc;
-        rc = attach(p, prog_fd, info->index, true);
+        rc = try(p, what, info->index, true);
         if (rc == 0 && !cfg->quiet)
             fprintf(stderr, "zest: %s: no native XDP (%s%s%s: %s), using generic mode\n",
                     cfg->ifname, *info->driver ? "driver " : "", info->driver,
                     *info->driver ? "" : "driver", strerror(-native_rc));
     }
-    bpf_object__close(obj); /* the link holds the program, we hold the map */
+    return rc;
+}
+
+static int by_link(struct xdp_prog *p, void *prog, unsigned ifindex, bool generic)
+{
+    return attach(p, bpf_program__fd(prog), ifindex, generic);
+}
+
+static int by_dispatcher(struct xdp_prog *p, void *obj, unsigned ifindex, bool generic)
+{
+    return xdp_dispatch_attach(p, obj, ifindex, generic);
+}
+
+static int attach_alone(struct xdp_prog *p, const struct netif_xdp_config *cfg,
+                        const struct ifinfo *info, struct netif_error *err)
+{
+    static const struct xdp_wants nobodys;
+    struct parts parts;
+    struct bpf_object *obj = open_object(p, cfg, &nobodys, &parts);
+    int rc = obj ? bpf_object__load(obj) : -errno;
+    if (rc == 0)
+        rc = take_maps(p, &parts, cfg);
     if (rc) {
-        xdp_prog_detach(p);
-        return explain_attach(err, rc, cfg->ifname, info);
+        bpf_object__close(obj);
+        return explain_load(err, rc, cfg->ifname);
     }
-    return 0;
+    rc = attach_best(p, cfg, info, by_link, parts.prog);
+    bpf_object__close(obj); /* the link holds the program, we hold the maps */
+    return rc ? explain_attach(err, rc, cfg->ifname, info) : 0;
+}
+
+/* The object is loaded by libxdp, which makes the program a part of its dispatcher. */
+static int attach_among_others(struct xdp_prog *p, const struct netif_xdp_config *cfg,
+                               const struct ifinfo *info)
+{
+    struct xdp_wants wants = {0};
+    struct parts parts;
+    p->owner_fd = xdp_owner_take(&wants);
+    if (p->owner_fd < 0)
+        return p->owner_fd;
+    p->obj = open_object(p, cfg, &wants, &parts);
+    if (!p->obj)
+        return -errno;
+    int rc = attach_best(p, cfg, info, by_dispatcher, p->obj);
+    return rc ? rc : take_maps(p, &parts, cfg);
+}
+
+static int attach_somehow(struct xdp_prog *p, const struct netif_xdp_config *cfg,
+                          const struct ifinfo *info, struct netif_error *err)
+{
+    bool must = cfg->by == NETIF_XDP_BY_DISPATCHER;
+    struct netif_error why;
+    xdp_dispatch_clean(info->index);
+    if (cfg->by != NETIF_XDP_BY_LINK && xdp_dispatch_possible(&why)) {
+        int rc = attach_among_others(p, cfg, info);
+        if (rc == 0)
+            return 0;
+        xdp_prog_detach(p);
+        p->queues = info->queues > QUEUES_MIN ? info->queues : QUEUES_MIN;
+        if (must)
+            return explain_attach(err, rc, cfg->ifname, info);
+    } else if (must) {
+        return link_error(err, -EOPNOTSUPP, "%s: %s", cfg->ifname, why.text);
+    }
+    return attach_alone(p, cfg, info, err);
+}
+
+int xdp_prog_attach(struct xdp_prog *p, const struct netif_xdp_config *cfg,
+                    const struct ifinfo *info, struct netif_error *err)
+{
+    p->queues = info->queues > QUEUES_MIN ? info->queues : QUEUES_MIN;
+    p->ifindex = info->index;
+    libbpf_print_fn_t old_bpf = libbpf_set_print(say_nothing);
+    int rc = attach_somehow(p, cfg, info, err);
+    libbpf_set_print(old_bpf);
+    if (rc)
+        xdp_prog_detach(p);
+    return rc;
 }
 
 int xdp_prog_add(const struct xdp_prog *p, uint32_t queue, int xsk_fd)
@@ -218,11 +280,16 @@ uint64_t xdp_prog_missed(const struct xdp_prog *p)
 
 void xdp_prog_init(struct xdp_prog *p)
 {
-    *p = (struct xdp_prog){.map_fd = -1, .link_fd = -1, .missed_fd = -1};
+    *p = (struct xdp_prog){.map_fd = -1, .link_fd = -1, .missed_fd = -1, .owner_fd = -1};
 }
 
 void xdp_prog_detach(struct xdp_prog *p)
 {
+    libbpf_print_fn_t old = libbpf_set_print(say_nothing);
+    xdp_dispatch_detach(p);
+    libbpf_set_print(old);
+    if (p->owner_fd >= 0)
+        close(p->owner_fd); /* last: until then nobody else may remove it */
     if (p->link_fd >= 0)
         close(p->link_fd);
     if (p->map_fd >= 0)

@@ -176,7 +176,7 @@ lab_start() {
     "$@" >"$LAB_TMP/$name.log" 2>&1 &
     LAB_PID=$!
     for ((i = 0; i < 200; i++)); do
-        grep -q ready "$LAB_TMP/$name.log" && return 0
+        grep -qw ready "$LAB_TMP/$name.log" && return 0
         kill -0 "$LAB_PID" 2>/dev/null || break
         sleep 0.05
     done

@@ -64,6 +64,12 @@ static void open_link(char *text)
             xc.attach = NETIF_XDP_NATIVE;
         else if (strcmp(opt, "zero-copy") == 0)
             xc.copy = NETIF_XDP_ZERO_COPY;
+        else if (strcmp(opt, "link") == 0)
+            xc.by = NETIF_XDP_BY_LINK;
+        else if (strcmp(opt, "dispatcher") == 0)
+            xc.by = NETIF_XDP_BY_DISPATCHER;
+        else if (strncmp(opt, "queue=", 6) == 0)
+            xc.queue = (uint32_t)strtoul(opt + 6, NULL, 10);
         else if (strcmp(opt, "gather") == 0)
             xc.gather = true;
         else if (strcmp(opt, "measure") == 0)

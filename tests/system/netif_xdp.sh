@@ -60,7 +60,7 @@ check "the mode is what was asked for" bash -c "'$FRAMES' info xdp:z0:10.77.0.10
 check "gather is had where the kernel has it" bash -c "'$FRAMES' info xdp:z0:10.77.0.10:gather | grep gather=1"
 
 # The kernel keeps what is its own.
-"$FRAMES" hold xdp:z0:10.77.0.10 >/dev/null 2>&1 &
+"$FRAMES" hold xdp:z0:10.77.0.10:link >/dev/null 2>&1 &
 holder=$!
 sleep 0.5
 check "the program is attached" attached z0

@@ -24,7 +24,8 @@ static void load(const char *path, bool by_port)
     struct {
         uint8_t ip[4];
         uint32_t by_port;
-    } wants = {{10, 0, 0, 1}, by_port};
+        uint8_t owner[24];
+    } wants = {.ip = {10, 0, 0, 1}, .by_port = by_port};
     struct bpf_object *obj = bpf_object__open_file(path, NULL);
     struct bpf_map *map;
     if (!obj) {
