@@ -351,6 +351,7 @@ struct pbuf *sendq_find(struct tcp_conn *c, uint32_t seq);
 /* tcp_recvq.c: what is ready to be read, and what came out of order */
 void recvq_data(struct zest *z, struct tcp_conn *c, struct pkt *pk, struct tcp_seg *seg);
 void recvq_free(struct zest *z, struct tcp_conn *c);
+void recvq_free_reass(struct zest *z, struct tcp_conn *c); /* only what came out of order */
 uint32_t recvq_window(const struct zest *z, const struct tcp_conn *c);
 bool recvq_update_due(const struct zest *z, const struct tcp_conn *c);
 bool recvq_is_over(const struct zest *z, bool limit_reached);

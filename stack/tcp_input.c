@@ -484,7 +484,8 @@ static void step_fin(struct zest *z, struct tcp_conn *c, const struct tcp_seg *s
         return;
     c->fin_received = true;
     c->rcv_nxt++;
-    c->urgent_end = min_u64(c->urgent_end, c->bytes_received); /* there is nothing beyond */
+    c->urgent_end = min_u64(c->urgent_end, c->bytes_received); /* there is nothing beyond, */
+    recvq_free_reass(z, c); /* even if the peer has sent something from there before */
     if (seq_lt(c->rcv_adv, c->rcv_nxt))
         c->rcv_adv = c->rcv_nxt;
     owe_ack(c);

@@ -259,6 +259,16 @@ void recvq_data(struct zest *z, struct tcp_conn *c, struct pkt *pk, struct tcp_s
     }
 }
 
+void recvq_free_reass(struct zest *z, struct tcp_conn *c)
+{
+    while (c->reass) {
+        struct zbuf *zb = c->reass;
+        c->reass = zb->next;
+        mem_drop(z, c, zb);
+    }
+    c->reass_segs = 0;
+}
+
 void recvq_free(struct zest *z, struct tcp_conn *c)
 {
     while (c->rq_head) {
@@ -267,12 +277,8 @@ void recvq_free(struct zest *z, struct tcp_conn *c)
         mem_drop(z, c, zb);
     }
     c->rq_tail = NULL;
-    while (c->reass) {
-        struct zbuf *zb = c->reass;
-        c->reass = zb->next;
-        mem_drop(z, c, zb);
-    }
-    c->rcv_queued = c->reass_segs = 0;
+    c->rcv_queued = 0;
+    recvq_free_reass(z, c);
 }
 
 static uint32_t free_buffer(const struct tcp_conn *c)

@@ -145,6 +145,21 @@ static uint64_t received_memory(struct peer *p)
     return 0;
 }
 
+/* Bytes from beyond the FIN came first: no one can ever read them, so they hold no memory. */
+static void beyond_the_fin_there_is_nothing(void)
+{
+    struct peer p;
+
+    peer_open(&p, NULL);
+    peer_establish(&p);
+    peer_send(&p, A, 3, 1, "beyond", 6);
+    CU_ASSERT(received_memory(&p) > 0);
+    peer_send(&p, A | F, 1, 1, NULL, 0);
+    CU_ASSERT_EQUAL(peer_state(&p), ZEST_CLOSE_WAIT);
+    CU_ASSERT_EQUAL(received_memory(&p), 0);
+    peer_close(&p);
+}
+
 /* One connection that nobody reads may hold no more than half of what is left: others go on. */
 static void held_memory_is_shared(void)
 {
@@ -181,4 +196,4 @@ static void held_memory_is_shared(void)
 
 CHECK_MAIN("tcp bounds", CHECK(a_second_fin_is_none), CHECK(windows_of_syns_are_not_scaled),
            CHECK(the_right_timestamp_is_echoed), CHECK(overlaps_out_of_order),
-           CHECK(held_memory_is_shared))
+           CHECK(held_memory_is_shared), CHECK(beyond_the_fin_there_is_nothing))
