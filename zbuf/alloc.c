@@ -78,6 +78,8 @@ unsigned pool_take(struct zbuf_pool *pool, struct cache *own, struct zbuf_budget
                 /* What the limiting budget has at hand counts against it. */
                 if (pool_drain(pool, own, limit))
                     continue;
+                if (*cls < b->min_cls) /* it may still have what it is promised */
+                    break;
                 return 0;
             }
             unsigned got = take_of_class(pool, b, *cls, out, n, room);

@@ -16,7 +16,8 @@
  *     parent:  unmet = max(0, min_segs - given - overflow), where overflow is what it holds itself,
  *              and what its children hold above their own minima
  *
- * A budget without a parent is a parent, with or without children. */
+ * A budget without a parent is a parent, with or without children. What a child's minimum promises
+ * is kept free under its parent's ceiling, too: others of the family go up to what that leaves. */
 #include <stdio.h>
 
 #include "internal.h"
@@ -57,12 +58,14 @@ void budget_adjust(struct zbuf_budget *b, unsigned cls, int n)
 {
     struct zbuf_pool *pool = b->pool;
     struct zbuf_budget *t = top(b);
-    uint32_t before = unmet(b, cls) + (t != b ? unmet(t, cls) : 0);
+    uint32_t own = unmet(b, cls), before = own + (t != b ? unmet(t, cls) : 0);
     uint32_t over = overflow(b, t);
     b->held[cls] += (uint32_t)n;
     t->overflow += overflow(b, t) - over;
     uint32_t after = unmet(b, cls) + (t != b ? unmet(t, cls) : 0);
     pool->cls[cls].unmet += after - before;
+    if (t != b) /* modulo 2^64, like all that follows */
+        t->reserved += ((uint64_t)unmet(b, cls) - own) * class_size(cls);
 
     uint64_t bytes = (uint64_t)((int64_t)n * class_size(cls));
     /* Read without the lock by zbuf_budget_used(). */
@@ -78,15 +81,27 @@ uint32_t budget_may_take(const struct zbuf_budget *b, unsigned cls)
     return c->store - c->unmet + mine;
 }
 
+/* n segments that b is promised take nothing of what its parent's ceiling leaves. */
+static uint64_t room_under(const struct zbuf_budget *limit, const struct zbuf_budget *b,
+                           unsigned cls)
+{
+    uint64_t taken = limit->charged + limit->reserved;
+    if (!limit->max)
+        return UINT32_MAX;
+    if (taken > limit->max)
+        return 0;
+    return (limit->max - taken) / class_size(cls) + (limit != b ? unmet(b, cls) : 0);
+}
+
 uint32_t budget_room(struct zbuf_budget *b, unsigned cls, struct zbuf_budget **limit)
 {
     uint64_t room = UINT32_MAX;
     *limit = NULL;
-    for (; b; b = b->parent) {
-        uint64_t left = !b->max ? UINT64_MAX : b->max > b->charged ? b->max - b->charged : 0;
-        if (left / class_size(cls) < room) {
-            room = left / class_size(cls);
-            *limit = b;
+    for (struct zbuf_budget *l = b; l; l = l->parent) {
+        uint64_t left = room_under(l, b, cls);
+        if (left < room) {
+            room = left;
+            *limit = l;
         }
     }
     return (uint32_t)room;
@@ -95,7 +110,7 @@ uint32_t budget_room(struct zbuf_budget *b, unsigned cls, struct zbuf_budget **l
 bool budget_over(const struct zbuf_budget *b)
 {
     for (; b; b = b->parent)
-        if (b->max && b->charged > b->max)
+        if (b->max && b->charged + b->reserved > b->max)
             return true;
     return false;
 }
@@ -131,6 +146,7 @@ static void promise(struct zbuf_budget *b, uint32_t n)
     struct class *c = &b->pool->cls[b->min_cls], *tc = &b->pool->cls[t->min_cls];
     c->unmet -= unmet(b, b->min_cls);
     if (t != b) {
+        t->reserved -= (uint64_t)unmet(b, b->min_cls) * class_size(b->min_cls);
         tc->unmet -= unmet(t, t->min_cls);
         t->overflow -= overflow(b, t);
         t->given -= b->carved;
@@ -141,6 +157,7 @@ static void promise(struct zbuf_budget *b, uint32_t n)
         b->carved = n < left ? n : left;
         t->given += b->carved;
         t->overflow += overflow(b, t);
+        t->reserved += (uint64_t)unmet(b, b->min_cls) * class_size(b->min_cls);
         tc->unmet += unmet(t, t->min_cls);
     }
     c->unmet += unmet(b, b->min_cls);
@@ -155,8 +172,12 @@ static int set_minimum(struct zbuf_budget *b, struct cache *own, uint64_t bytes)
     if (n < b->given)
         return -EBUSY;
     promise(b, (uint32_t)n);
-    if (make_good(b->pool, own, b->min_cls) && make_good(b->pool, own, top(b)->min_cls))
+    if (make_good(b->pool, own, b->min_cls) && make_good(b->pool, own, top(b)->min_cls)) {
+        /* What is at hand in magazines was charged when less was reserved. */
+        if (budget_over(b))
+            pool_drain(b->pool, own, top(b));
         return 0;
+    }
     promise(b, old);
     return -ENOBUFS;
 }

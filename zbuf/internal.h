@@ -144,6 +144,7 @@ struct zbuf_budget {
     uint32_t cached_classes; /* bit: a magazine of this class has been in use, in any thread */
     uint64_t at_hand;        /* of them in magazines, counted when somebody asks (stat.c) */
     uint64_t max;            /* 0 = none */
+    uint64_t reserved; /* parent: bytes that minima promise its children and they have not taken */
     uint64_t high_water, failures, fall_ups;
     uint32_t held[ZBUF_CLASSES];  /* segments; without its children's */
     uint32_t min_segs;            /* guaranteed, of min_cls */

@@ -12,9 +12,13 @@
 static bool could_take(struct zbuf_budget *b, unsigned want)
 {
     struct zbuf_budget *limit;
-    for (unsigned cls = want; cls < ZBUF_CLASSES && budget_room(b, cls, &limit); cls++)
-        if (budget_may_take(b, cls) || class_can_grow(b->pool, cls))
+    for (unsigned cls = want; cls < ZBUF_CLASSES; cls++) {
+        bool room = budget_room(b, cls, &limit) > 0;
+        if (room && (budget_may_take(b, cls) || class_can_grow(b->pool, cls)))
             return true;
+        if (!room && cls >= b->min_cls)
+            break;
+    }
     return false;
 }
 

@@ -123,7 +123,8 @@ ZBUF_API void zbuf_tick(struct zbuf_pool *pool, uint64_t now_ns);
  * segment while there are any, and one of the set-aside after that.
  *
  * Budgets have two levels. What a child uses counts against its parent's ceiling too, and a child's
- * minimum is carved out of its parent's as far as that reaches. */
+ * minimum is carved out of its parent's as far as that reaches. It is kept free under the parent's
+ * ceiling, too, as long as the minima of all children fit under that. */
 struct zbuf_budget;
 
 struct zbuf_budget_config {

@@ -428,6 +428,35 @@ static void two_wait_on_one_budget(void)
     done_with(pool);
 }
 
+/* A family at its ceiling still has what one of its members was promised. */
+static void a_childs_minimum_is_kept_free_under_its_parents_ceiling(void)
+{
+    struct zbuf_pool *pool = pool_of(4 * MIB);
+    struct zbuf_budget *p = zbuf_budget_create(pool, "p", 0, 10 * 2048);
+    struct zbuf_budget *a = child_of(p, pool, 4 * 2048, 0), *b = child_of(p, pool, 0, 0);
+    unsigned n = zbuf_alloc_bulk(b, FITS(2048), held, MANY);
+    CU_ASSERT_EQUAL(n, 6);
+    CU_ASSERT_PTR_NULL(zbuf_alloc_from(p, 100));
+    for (unsigned i = 0; i < 4; i++) /* small requests, too: of larger segments if need be */
+        CU_ASSERT_PTR_NOT_NULL_FATAL(held[n++] = zbuf_alloc_from(a, i % 2 ? 100 : FITS(2048)));
+    CU_ASSERT_PTR_NULL(zbuf_alloc_from(a, 100));
+    zbuf_free_bulk(held, n);
+    /* Promised later: what is at hand in the thread for another is no way around it. */
+    n = zbuf_alloc_bulk(b, FITS(2048), held, 6);
+    zbuf_free_bulk(held, n);
+    CU_ASSERT_EQUAL(zbuf_budget_resize(a, 8 * 2048, 0), 0);
+    n = zbuf_alloc_bulk(b, FITS(2048), held, MANY);
+    CU_ASSERT_EQUAL(n, 2);
+    zbuf_free_bulk(held, n);
+    CU_ASSERT_EQUAL(zbuf_budget_destroy(a), 0);
+    n = zbuf_alloc_bulk(b, FITS(2048), held, MANY);
+    CU_ASSERT_EQUAL(n, 10);
+    zbuf_free_bulk(held, n);
+    CU_ASSERT_EQUAL(zbuf_budget_destroy(b), 0);
+    CU_ASSERT_EQUAL(zbuf_budget_destroy(p), 0);
+    done_with(pool);
+}
+
 static bool readable(int fd)
 {
     struct pollfd p = {.fd = fd, .events = POLLIN};
@@ -467,4 +496,5 @@ CHECK_MAIN("zbuf_budget", CHECK(no_flood_takes_what_is_set_aside),
            CHECK(a_frame_is_handed_on_only_for_a_replacement),
            CHECK(who_waits_is_told_once_memory_is_back), CHECK(room_under_a_ceiling_wakes_too),
            CHECK(one_who_waits_can_change_its_mind), CHECK(a_descriptor_tells_who_sleeps),
-           CHECK(two_wait_on_one_budget))
+           CHECK(two_wait_on_one_budget),
+           CHECK(a_childs_minimum_is_kept_free_under_its_parents_ceiling))

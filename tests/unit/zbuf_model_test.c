@@ -128,14 +128,24 @@ static void hold(struct budget *b, unsigned cls, int n)
         m.budget[b->parent].used += (uint64_t)((int64_t)n * size_of(cls));
 }
 
-static bool within_ceiling(const struct budget *b, unsigned cls)
+/* Under a parent's ceiling there is room for what all its children use and are promised. */
+static bool within_ceiling(struct budget *b, unsigned cls)
 {
-    for (;; b = &m.budget[b->parent]) {
-        if (b->max && b->used + size_of(cls) > b->max)
-            return false;
-        if (b->parent == NO_PARENT)
-            return true;
+    uint32_t top = b->parent == NO_PARENT ? (uint32_t)(b - m.budget) : b->parent;
+    const struct budget *t = &m.budget[top];
+    if (b->max && b != t && b->used + size_of(cls) > b->max)
+        return false;
+    if (!t->max)
+        return true;
+    hold(b, cls, 1);
+    uint64_t sum = t->used;
+    for (uint32_t i = 0; i < BUDGETS; i++) {
+        const struct budget *c = &m.budget[i];
+        if (c->b && c->parent == top)
+            sum += (uint64_t)above(c->min, c->held[c->min_cls]) * size_of(c->min_cls);
     }
+    hold(b, cls, -1);
+    return sum <= t->max;
 }
 
 static bool can_have(struct budget *b, unsigned cls)
@@ -159,8 +169,8 @@ static bool can_have(struct budget *b, unsigned cls)
 /* The class that a request must get; ZBUF_CLASSES if it must be refused. */
 static unsigned foretell(struct budget *b, unsigned want)
 {
-    for (unsigned cls = want; cls < ZBUF_CLASSES && within_ceiling(b, cls); cls++)
-        if (can_have(b, cls))
+    for (unsigned cls = want; cls < ZBUF_CLASSES; cls++)
+        if (within_ceiling(b, cls) && can_have(b, cls))
             return cls;
     return ZBUF_CLASSES;
 }
