@@ -342,6 +342,7 @@ void tcp_conn_end(struct zest *z, struct tcp_conn *c, int error)
 {
     leave_listener(c);
     mem_wait_end(z, c);
+    (void)mem_promise(z, c, 0);
     sendq_free(z, c);
     if (error || !c->attached)
         recvq_free(z, c);

@@ -428,8 +428,12 @@ static ssize_t write_piece(struct side *s)
                                 rng_range(&s->rng, s->chunk_min, s->chunk_max));
         stream_fill(s->key, s->written, plain, n);
         ssize_t r = zest_write_copy(stack_of(s), s->handle, plain, n);
-        if (r == -ENOBUFS)
-            s->write_ns = sim.now_ns + rng_range(&s->rng, MS, 50 * MS);
+        if (r == -ENOBUFS) { /* the event is to come, and nothing else makes us try again */
+            s->blocked = true;
+            count(F_mem_told);
+            if (sim.node[s->node].app_ns > sim.now_ns + 1)
+                sim.node[s->node].app_ns = sim.now_ns + 1;
+        }
         if (r > (ssize_t)n)
             die("zest_write_copy() took more than it was given");
         return r == (ssize_t)n || r < 0 ? r : (s->blocked = true, r);

@@ -72,6 +72,34 @@ static void check_receive(const struct tcp_conn *c, const char *name)
     MUST(c->rcv_lent > 0 || held == c->held);
 }
 
+/* What connections hold, and what they are promised, adds up. */
+static void check_memory(const struct zest *z, const char *name)
+{
+    const struct tcp_conn *c = NULL;
+    const struct tcp_mem *m = &z->tcp.mem;
+    uint64_t held = 0, segs = 0, by_group = 0, waiting = 0;
+
+    for (uint32_t i = 0; i < z->cfg.max_conns; i++) {
+        c = &z->tcp.conns[i];
+        if (c->state == ZEST_CLOSED && !c->attached)
+            continue;
+        held += c->held;
+        segs += (c->mem_min + m->seg - 1) / m->seg;
+        waiting += c->waits;
+        MUST(c->group->members > 0 && c->group->budget);
+        MUST(c->group->held >= c->held);
+        MUST(c->mem_min == 0 || (c->state != ZEST_CLOSED && c->state != ZEST_TIME_WAIT));
+    }
+    c = NULL;
+    MUST(m->held == held);
+    MUST(m->kept_segs == segs);
+    MUST(m->kept_aside >= segs);
+    MUST((m->waiting != NULL) == (waiting > 0));
+    for (uint32_t i = 0; i < 1 + 2 * z->cfg.max_listeners; i++)
+        by_group += m->group[i].held;
+    MUST(by_group == held);
+}
+
 static void check_conn(const struct zest *z, const struct tcp_conn *c, const char *name)
 {
     check_send(c, name);
@@ -107,7 +135,7 @@ void inside_check(const struct zest *z, const char *name)
     c = NULL;
     MUST(z->stats.conns == alive);
     MUST(z->cfg.max_pbufs - z->tcp.pbufs_free == pbufs);
-    MUST(zbuf_budget_used(z->tcp.rcv) <= z->cfg.rx_hold_max);
+    check_memory(z, name);
     for (uint32_t i = 0; i < z->cfg.max_listeners; i++)
         waiting += z->tcp.listeners[i].waiting;
     for (uint32_t i = 0; i < z->cfg.max_conns; i++)
@@ -186,6 +214,12 @@ static void hold_apps(const struct zbuf_pool *pool)
                 hold(s->held[k]);
         for (unsigned k = 0; k < s->nlent; k++)
             hold(zbuf_of(pool, s->lent[k].v.addr));
+    }
+    for (unsigned i = 0; i < sim.plan.stacks; i++) {
+        struct zbuf *const *zb;
+        unsigned n = hoard_segments(i, &zb);
+        for (unsigned k = 0; sim.node[i].h.pool == pool && k < n; k++)
+            hold(zb[k]);
     }
 }
 

@@ -102,6 +102,10 @@ static void draw_machines(struct plan *p, struct rng *r)
         p->crash_at_ns = rng_range(r, 1, p->calm_ns);
         p->restart_after_ns = yes(r, 60) ? rng_log(r, MS, 60 * S) : 0;
     }
+    if (yes(r, 15)) {
+        p->hoard_every_ns = rng_log(r, MS, 10 * S) + p->calm_ns / 500;
+        p->hoard_for_ns = rng_log(r, MS, 2 * S);
+    }
     p->starve = maybe(r, 15, 200000);
     p->starve_nth = yes(r, 15) ? (uint32_t)rng_log(r, 1, 2000) : 0;
 }

@@ -9,7 +9,8 @@
  *   hostile.c   a peer that speaks TCP its own way, and a stranger that forges packets
  *   track.c     each frame on the wire against what its sender may send
  *   inside.c    each stack's own structures, and every segment's owners
- *   starve.c    allocations that fail
+ *   starve.c    allocations that fail, and those that must not
+ *   hoard.c     an application that takes all the memory there is
  *   sim_test.c  seeds, one after another; what to do when one fails
  *
  * After a while all trouble stops. From then on everything must come to its end in bounded time:
@@ -46,10 +47,11 @@
     X(lost_arp)                                                                                    \
     X(lost_down)                                                                                   \
     X(lost_queue)                                                                                  \
-    X(lost_mtu) X(lost_rx_ring) X(lost_rx_memory) X(reordered) X(duplicated) X(old_duplicate)      \
-        X(corrupted) X(icmp_needfrag) X(link_down) X(stalled) X(clock_jumped) X(crashed)           \
-            X(restarted) X(alloc_failed) X(read_pause) X(app_abort) X(app_close) X(half_close)     \
-                X(option_set) X(connect_retried) X(simultaneous_open) X(early_write)               \
+    X(lost_mtu)                                                                                    \
+    X(lost_rx_ring) X(lost_rx_memory) X(reordered) X(duplicated) X(old_duplicate) X(corrupted)     \
+        X(icmp_needfrag) X(link_down) X(stalled) X(clock_jumped) X(crashed) X(restarted)           \
+            X(alloc_failed) X(hoarded) X(mem_told) X(read_pause) X(app_abort) X(app_close)         \
+                X(half_close) X(option_set) X(connect_retried) X(simultaneous_open) X(early_write) \
                     X(urgent_sent) X(urgent_told) X(ecn_asked) X(ecn_marked) X(hostile_conn)       \
                         X(hostile_server) X(ack_division) X(optimistic_ack) X(dup_acks)            \
                             X(window_shrunk) X(window_zero) X(sack_lie) X(old_segment) X(overlap)  \
@@ -88,6 +90,7 @@ struct plan {
     uint64_t jump_at_ns, jump_by_ns;        /* 0 = never */
     unsigned crash_node;                    /* STACKS = none */
     uint64_t crash_at_ns, restart_after_ns; /* 0 = never again */
+    uint64_t hoard_every_ns, hoard_for_ns;  /* 0 = never */
     uint32_t starve;                        /* chance that an allocation fails */
     uint32_t starve_nth;                    /* and this one does; 0 = none */
     /* the applications */
@@ -184,6 +187,7 @@ struct node {
     uint64_t app_ns;     /* when the application looks at its events */
     uint64_t secret;
     uint64_t idle_wakes;
+    uint32_t wakeups; /* the pool's, that its applications know of */
 };
 
 struct sim {
@@ -265,5 +269,12 @@ void inside_dump(FILE *f);
 /* starve.c */
 void starve_set(uint32_t ppm, uint32_t nth, uint64_t seed);
 void starve_pause(bool pause); /* while the test itself allocates */
+
+/* hoard.c */
+void hoards_init(void);
+void hoard_run(unsigned node);
+uint64_t hoard_next(unsigned node);
+void hoard_give_back(unsigned node);
+unsigned hoard_segments(unsigned node, struct zbuf *const **zb);
 
 #endif

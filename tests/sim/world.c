@@ -64,6 +64,11 @@ static void node_up(unsigned i)
     for (unsigned k = 0; k < 8; k++) /* a machine that starts again has another secret */
         cfg.secret[k] ^= (uint8_t)(n->secret >> 8 * k);
     n->secret = rng_mix(n->secret + 1);
+    for (unsigned k = 0; k < STACKS; k++) { /* a machine can't start without any memory */
+        struct zbuf *const *zb;
+        if (hoard_segments(k, &zb) > 0)
+            hoard_give_back(k);
+    }
     starve_pause(true);
     int err = host_init(&n->h, name[i], &cfg, n->ip, sim.plan.rx_budget[i], sim.plan.cut[i]);
     if (err == 0)
@@ -82,6 +87,7 @@ static void node_down(unsigned i)
     struct node *n = &sim.node[i];
     while (n->nrx > 0)
         zbuf_chain_free(n->rx[--n->nrx]);
+    hoard_give_back(i);
     apps_lost(i);
     host_fini(&n->h);
     n->alive = false;
@@ -152,6 +158,11 @@ static void node_input(unsigned i)
 
 static void node_apps(unsigned i)
 {
+    /* As a loop would be woken by the pool. */
+    if (zbuf_pool_wakeups(sim.node[i].h.pool) != sim.node[i].wakeups) {
+        sim.node[i].wakeups = zbuf_pool_wakeups(sim.node[i].h.pool);
+        may_have_events(i);
+    }
     if (apps_next(i) > sim.now_ns)
         return;
     for (unsigned k = 0; k < sim.plan.stacks; k++)
@@ -171,6 +182,8 @@ static void node_output(unsigned i)
 
 static void befall(void)
 {
+    for (unsigned i = 0; i < sim.plan.stacks; i++)
+        hoard_run(i);
     const struct plan *p = &sim.plan;
     if (sim.stall_next_ns <= sim.now_ns) {
         struct node *n = &sim.node[rng_below(&sim.rng, p->stacks)];
@@ -203,6 +216,8 @@ static void become_calm(void)
     for (unsigned i = 0; i < STACKS; i++)
         sim.node[i].stalled_ns = 0;
     starve_set(0, 0, 0);
+    for (unsigned i = 0; i < sim.plan.stacks; i++)
+        hoard_give_back(i);
     net_tick();
     apps_calm();
     hostile_stop();
@@ -235,6 +250,9 @@ static uint64_t next_instant(void)
     if (!sim.calm)
         earlier(&at, sim.plan.calm_ns, "the end of trouble");
     earlier(&at, min2(sim.stall_next_ns, sim.crash_next_ns), "bad luck");
+    for (unsigned i = 0; i < sim.plan.stacks; i++)
+        if (sim.node[i].alive)
+            earlier(&at, hoard_next(i), "a hoard");
     for (unsigned i = 0; i < sim.plan.stacks; i++) {
         struct node *n = &sim.node[i];
         if (!n->alive)
@@ -341,6 +359,7 @@ static void build(uint64_t seed)
     net_init();
     track_init();
     apps_init();
+    hoards_init();
     hostile_init();
     starve_set(sim.plan.starve, sim.plan.starve_nth, rng_next(&sim.rng));
 }
