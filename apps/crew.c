@@ -13,6 +13,8 @@
 
 unsigned crew_size(const struct host_options *o)
 {
+    if (o->tap && o->queues != HOST_QUEUES_ALL)
+        return o->queues > 1 ? o->queues : 1;
     if (!o->ifname || o->queues <= 1)
         return 1;
     int has = netif_queues(o->ifname);

@@ -77,6 +77,17 @@ static const char *asked_for(const struct host_options *o)
                                          : NULL;
 }
 
+static int open_tap(struct zbuf_pool *pool, const struct host_options *o, unsigned n,
+                    struct netif **out, struct netif_error *err)
+{
+    struct netif_tap_config cfg = {.pool = pool,
+                                   .ifname = o->tap,
+                                   .mtu = o->mtu,
+                                   .no_offload = o->no_offload,
+                                   .host_cidr = o->host_cidr};
+    return netif_open_tap_queues(&cfg, n, out, err);
+}
+
 static int open_link(struct host *h, const struct host_options *o)
 {
     struct netif_error err = {""};
@@ -84,9 +95,7 @@ static int open_link(struct host *h, const struct host_options *o)
     if (o->ifname) {
         rc = open_xdp(h->pool, o, 1, &h->nif, &err);
     } else {
-        struct netif_tap_config cfg = {
-            .pool = h->pool, .ifname = o->tap, .mtu = o->mtu, .host_cidr = o->host_cidr};
-        rc = netif_open_tap(&cfg, &h->nif, &err);
+        rc = open_tap(h->pool, o, 1, &h->nif, &err);
     }
     if (rc < 0)
         say("%s", err.text[0] ? err.text : strerror(-rc));
@@ -122,6 +131,7 @@ static int open_stack(struct host *h, const struct host_options *o, const struct
         .gather = h->gather ? ZEST_GATHER_ALWAYS : ZEST_GATHER_NEVER,
         .gather_max = h->gather ? caps->gather_max : 0,
         .tx_csum_offload = caps->tx_csum,
+        .tso_segs = h->gather ? caps->tso_segs : 0,
         .rx_csum_trusted = caps->rx_csum,
         .rx_seg = caps->rx_seg,
         .max_conns = o->max_conns,
@@ -236,9 +246,10 @@ int host_open_queues(struct host *h, unsigned n, const struct host_options *o)
     int rc = open_pool(&h[0], o, n);
     if (rc < 0)
         return rc;
-    rc = open_xdp(h[0].pool, o, n, links, &err);
-    if (rc < 0) {
+    rc = o->tap ? open_tap(h[0].pool, o, n, links, &err) : open_xdp(h[0].pool, o, n, links, &err);
+    if (rc < 0)
         say("%s", err.text[0] ? err.text : strerror(-rc));
+    if (rc < 0 && !o->tap) {
         doctor_start_failed(o->ifname, o->queue + n - 1, zbuf_pool_size(h[0].pool), asked_for(o));
     }
     for (unsigned i = 0; i < n && rc == 0; i++) {

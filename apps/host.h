@@ -62,6 +62,7 @@ struct host_options {
     bool counters;
     const char *record, *pcap; /* files; NULL = none */
     uint64_t record_max, pcap_max;
+    bool no_offload;
     uint32_t pcap_ring; /* seconds; 0 = all of it is written */
     uint64_t pcap_ring_max;
 };

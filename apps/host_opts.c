@@ -35,7 +35,8 @@ enum {
     O_PCAP,
     O_PCAP_MAX,
     O_PCAP_RING,
-    O_PCAP_RING_MAX
+    O_PCAP_RING_MAX,
+    O_NO_OFFLOAD
 };
 
 const struct opt host_opts[] = {
@@ -71,6 +72,9 @@ const struct opt host_opts[] = {
      "send payload that has no headroom from where it lies, as several descriptors a frame: auto "
      "(if that is measured to cost less than copying it; up to 384 frames to nobody), always, or "
      "never (copy it behind its headers; counted)"},
+    {O_NO_OFFLOAD, "no-offload", NULL,
+     "TAP: send and take whole packets with their checksums, not frames of up to 64 KiB that the "
+     "kernel cuts, or has not cut"},
     {O_MTU, "mtu", "N", "largest IP packet of a TAP or memory link (default: 1500)"},
     {O_POOL, "pool", "SIZE",
      "memory for all packets, sent and received (default: 64M for each queue)"},
@@ -200,6 +204,9 @@ bool host_option(struct host_options *o, int key, const char *name, const char *
     case O_PCAP_MAX:
         o->pcap_max = opt_size(name, arg, 4096, 1ull << 40);
         return true;
+    case O_NO_OFFLOAD:
+        o->no_offload = true;
+        return true;
     case O_PCAP_RING:
         o->pcap_ring = (uint32_t)opt_number(name, arg, 1, 86400);
         return true;
@@ -256,8 +263,10 @@ void host_options_check(struct host_options *o)
         say_usage("--mtu is for --tap and --mem: AF_XDP takes that of %s (set it with 'ip link "
                   "set %s mtu %u')",
                   o->ifname, o->ifname, o->mtu);
-    if (o->queues && !o->ifname)
-        say_usage("--queues is for AF_XDP (-I)");
+    if (o->queues && !o->ifname && !o->tap)
+        say_usage("--queues is for AF_XDP (-I) and --tap");
+    if (o->queues == HOST_QUEUES_ALL && o->tap)
+        say_usage("--queues: a TAP interface has as many as are asked for: give a number");
     if (o->mode != HOST_MODE_AUTO && !o->ifname)
         say_usage("--mode is for AF_XDP (-I)");
     if (o->pcap_ring && !o->pcap)

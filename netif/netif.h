@@ -50,6 +50,8 @@ struct netif_caps {
     /* Places in the ring that a frame may take: netif_tx_room() counts these. 0 = 1 */
     uint8_t frame_descs;
     bool tx_csum, rx_csum;
+    uint8_t
+        tso_segs;    /* it cuts frames into so many segments (zest_config.tso_segs); 0 = it can't */
     uint32_t rx_seg; /* size of the segments that frames are received in */
     /* What it takes this core to have a frame of that size sent, if it was measured; else 0. */
     uint32_t send_ns;   /* one descriptor: the headers lie right before the payload */
@@ -128,11 +130,15 @@ struct netif_tap_config {
     struct zbuf_pool *pool;
     const char *ifname;    /* NULL = the kernel picks one; an existing one is attached to */
     uint16_t mtu;          /* 0 = 1500 */
+    bool no_offload;       /* neither side leaves checksums and segmentation to the other */
     const char *host_cidr; /* "10.0.0.1/24" gives the kernel's side an address and brings it up;
                               NULL: leave it */
 };
 NETIF_API int netif_open_tap(const struct netif_tap_config *cfg, struct netif **out,
                              struct netif_error *err);
+/* n queues of one interface, as with AF_XDP: a link and a thread for each. */
+NETIF_API int netif_open_tap_queues(const struct netif_tap_config *cfg, unsigned n,
+                                    struct netif **out, struct netif_error *err);
 
 struct netif_mem_config {
     struct zbuf_pool
@@ -267,9 +273,9 @@ struct netif_loop_wait {
     uint32_t round;                      /* private */
     bool active;                         /* private */
 };
-/* Calls w->ready once, from the loop, when a request of that size could succeed: on the next turn if
- * that is so already. It promises nothing: another may be quicker; then wait again, which is allowed
- * inside ready(). 0, -EMSGSIZE (no segment is so large), -EALREADY. */
+/* Calls w->ready once, from the loop, when a request of that size could succeed: on the next turn
+ * if that is so already. It promises nothing: another may be quicker; then wait again, which is
+ * allowed inside ready(). 0, -EMSGSIZE (no segment is so large), -EALREADY. */
 NETIF_API int netif_loop_wait(struct netif_loop *nl, struct netif_loop_wait *w);
 /* Not any more; allowed at any time. netif_loop_stop() does it for all. */
 NETIF_API void netif_loop_wait_stop(struct netif_loop *nl, struct netif_loop_wait *w);

@@ -1,48 +1,31 @@
 /* tap.c - Ethernet frames through /dev/net/tun (IFF_TAP | IFF_NO_PI).
  *
- * One read a frame, straight into a segment, and one writev a frame, from where its parts lie: the
- * copies are the kernel's, gathering is free. No offloads are announced, so the kernel hands over
- * complete checksums and single packets. The interface has two sides: the host's is the kernel's,
- * with a MAC address of its own; ours has another, drawn at random. */
+ * One readv a frame, straight into segments, and one writev a frame, from where its parts lie: the
+ * copies are the kernel's, gathering is free.
+ *
+ * With IFF_VNET_HDR a virtio-net header goes in front of each frame, and both sides leave work to
+ * the other: we hand over TCP frames of up to 64 KiB and say how they are to be cut, without a
+ * checksum; the kernel hands over the same (TUNSETOFFLOAD), as its own TCP made them. What never
+ * leaves the machine is never cut, and never summed up. A checksum that the kernel left out is none
+ * that could be wrong: the stack is told so (zbuf.rx_csum).
+ *
+ * A frame is received into a chain of segments of a page, as many as it fills; they are handed to
+ * readv from the top of a stack of empty ones, and stay there if they were not needed. */
+#include "tap.h"
+
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/if_tun.h>
-#include <net/if.h>
-#include <arpa/inet.h>
-#include <stdio.h>
+#include <linux/virtio_net.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <sys/random.h>
-#include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
-#include "link.h"
-
-#define ETH_HEADER 14u
-#define SPARES     32u  /* empty segments kept ready, so that a poll without frames costs nothing */
-#define QUEUE      256u /* frames that wait while the kernel takes no more; a power of two */
-#define DROPS_MAX  64u  /* frames thrown away in one poll, when the pool has no memory */
-#define MTU_MIN    576u
-#define MTU_MAX    9000u
-
-struct tap {
-    struct netif nif;
-    struct zbuf_budget *budget;
-    struct zbuf *spare[SPARES];
-    unsigned n_spare;
-    struct zest_frame queue[QUEUE];
-    unsigned head, tail; /* count up for ever; in_queue = tail - head */
-    unsigned descs;      /* in the queue */
-};
+#define DROPS_MAX 64u /* frames thrown away in one poll, when the pool has no memory */
 
 static struct tap *tap_of(const struct netif *nif)
 {
     return (struct tap *)nif;
 }
-
-/* ---- moving ---- */
 
 /* Without a segment to put it into, a frame is read all the same: left where it is, it would keep
  * the descriptor readable, and the loop turning. */
@@ -55,31 +38,81 @@ static void drop_waiting(struct tap *t)
     }
 }
 
-static unsigned tap_rx(struct netif *nif, struct zbuf **frames, unsigned max)
+/* The header, then the parts. Returns how many bytes of frame they take. */
+static uint32_t prepare(const struct tap *t, struct virtio_net_hdr *h, struct iovec *iov, int *n)
 {
-    struct tap *t = tap_of(nif);
-    size_t bytes = ETH_HEADER + 4u + nif->caps.mtu;
-    unsigned n = 0;
-    while (n < max) {
-        if (t->n_spare == 0)
-            t->n_spare = zbuf_alloc_bulk(t->budget, bytes, t->spare, SPARES);
-        if (t->n_spare == 0) {
-            drop_waiting(t);
-            break;
-        }
-        struct zbuf *zb = t->spare[t->n_spare - 1];
-        ssize_t got = read(nif->fd, zb->data, bytes);
+    unsigned parts = t->n_spare < t->parts ? t->n_spare : t->parts;
+    *n = 0;
+    if (t->vnet)
+        iov[(*n)++] = (struct iovec){h, sizeof *h};
+    for (unsigned i = 0; i < parts; i++)
+        iov[(*n)++] = (struct iovec){t->spare[t->n_spare - 1 - i]->data, t->room};
+    return parts * t->room;
+}
+
+/* Takes the parts that a frame of len bytes fills off the stack. */
+static struct zbuf *make_chain(struct tap *t, uint32_t len)
+{
+    struct zbuf *first = NULL, **link = &first;
+    while (len > 0) {
+        struct zbuf *zb = t->spare[--t->n_spare];
+        zb->len = len < t->room ? len : t->room;
+        len -= zb->len;
+        *link = zb;
+        link = &zb->next;
+    }
+    return first;
+}
+
+/* One frame. 0: there is none, or none that can be received. */
+static ssize_t read_frame(struct tap *t, struct zbuf **out)
+{
+    struct virtio_net_hdr h;
+    struct iovec iov[1 + TAP_PARTS];
+    struct netif *nif = &t->nif;
+    int n;
+    for (;;) {
+        uint32_t room = prepare(t, &h, iov, &n);
+        ssize_t got = readv(nif->fd, iov, n);
         if (got < 0 && errno == EINTR)
             continue;
         if (got < 0 && (errno == EBADFD || errno == ENODEV))
             nif->error = -ENODEV; /* the interface was deleted */
+        got -= t->vnet ? (ssize_t)sizeof h : 0;
         if (got <= 0)
+            return 0;
+        if (got == (ssize_t)room) { /* and its end is cut off: only when memory is scarce */
+            nif->stats.rx_dropped++;
+            nif->stats.rx_no_memory++;
+            continue;
+        }
+        *out = make_chain(t, (uint32_t)got);
+        if (t->vnet)
+            (*out)->rx_csum = h.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM   ? ZBUF_CSUM_PARTIAL
+                              : h.flags & VIRTIO_NET_HDR_F_DATA_VALID ? ZBUF_CSUM_VALID
+                                                                      : ZBUF_CSUM_UNKNOWN;
+        return got;
+    }
+}
+
+static unsigned tap_rx(struct netif *nif, struct zbuf **frames, unsigned max)
+{
+    struct tap *t = tap_of(nif);
+    unsigned n = 0;
+    while (n < max) {
+        if (t->n_spare < t->parts)
+            t->n_spare +=
+                zbuf_alloc_bulk(t->budget, t->room, t->spare + t->n_spare, TAP_SPARES - t->n_spare);
+        if (t->n_spare == 0) {
+            drop_waiting(t);
             break;
-        t->n_spare--;
-        zb->len = (uint32_t)got;
+        }
+        ssize_t got = read_frame(t, &frames[n]);
+        if (got == 0)
+            break;
         nif->stats.rx_frames++;
         nif->stats.rx_bytes += (uint64_t)got;
-        frames[n++] = zb;
+        n++;
     }
     return n;
 }
@@ -87,8 +120,7 @@ static unsigned tap_rx(struct netif *nif, struct zbuf **frames, unsigned max)
 static unsigned tap_tx_room(const struct netif *nif)
 {
     const struct tap *t = tap_of(nif);
-    unsigned room = QUEUE - (t->tail - t->head);
-    return room;
+    return TAP_QUEUE - (t->tail - t->head);
 }
 
 static void tap_tx(struct netif *nif, const struct zest_frame *frames, unsigned n)
@@ -97,29 +129,56 @@ static void tap_tx(struct netif *nif, const struct zest_frame *frames, unsigned 
     LINK_ASSERT(n <= tap_tx_room(nif));
     for (unsigned i = 0; i < n; i++) {
         LINK_ASSERT(frames[i].n >= 1 && frames[i].n <= ZEST_FRAME_SEGS);
-        t->queue[t->tail++ % QUEUE] = frames[i];
+        LINK_ASSERT(t->vnet || (!frames[i].csum && !frames[i].gso_size));
+        t->queue[t->tail++ % TAP_QUEUE] = frames[i];
         t->descs += frames[i].n;
     }
 }
 
 static void done(struct tap *t)
 {
-    struct zest_frame *f = &t->queue[t->head++ % QUEUE];
+    struct zest_frame *f = &t->queue[t->head++ % TAP_QUEUE];
     for (unsigned s = 0; s < f->n; s++)
         zbuf_tx_done(t->nif.pool, f->seg[s].addr);
     t->descs -= f->n;
+}
+
+/* What is left to the kernel. Headers lie in the first descriptor. */
+static struct virtio_net_hdr vnet_header(const struct zest_frame *f)
+{
+    struct virtio_net_hdr h = {.gso_type = VIRTIO_NET_HDR_GSO_NONE};
+    if (f->csum) {
+        h.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM;
+        h.csum_start = f->csum_start;
+        h.csum_offset = f->csum_offset;
+    }
+    if (f->gso_size) {
+        h.gso_type = VIRTIO_NET_HDR_GSO_TCPV4;
+        h.gso_size = f->gso_size;
+        h.hdr_len = (uint16_t)(f->csum_start + (f->seg[0].addr[f->csum_start + 12] >> 4) * 4);
+    }
+    return h;
+}
+
+static ssize_t write_frame(const struct tap *t, const struct zest_frame *f)
+{
+    struct iovec iov[1 + ZEST_FRAME_SEGS];
+    struct virtio_net_hdr h = vnet_header(f);
+    int n = 0;
+    if (t->vnet)
+        iov[n++] = (struct iovec){&h, sizeof h};
+    for (unsigned s = 0; s < f->n; s++)
+        iov[n++] = (struct iovec){f->seg[s].addr, f->seg[s].len};
+    ssize_t sent = writev(t->nif.fd, iov, n);
+    return sent < 0 ? sent : sent - (t->vnet ? (ssize_t)sizeof h : 0);
 }
 
 static int tap_kick(struct netif *nif)
 {
     struct tap *t = tap_of(nif);
     while (t->head != t->tail) {
-        const struct zest_frame *f = &t->queue[t->head % QUEUE];
-        struct iovec iov[ZEST_FRAME_SEGS];
-        for (unsigned s = 0; s < f->n; s++)
-            iov[s] = (struct iovec){f->seg[s].addr, f->seg[s].len};
         nif->stats.tx_kicks++;
-        ssize_t sent = writev(nif->fd, iov, f->n);
+        ssize_t sent = write_frame(t, &t->queue[t->head % TAP_QUEUE]);
         if (sent < 0 && errno == EINTR)
             continue;
         if (sent < 0 && (errno == EAGAIN || errno == ENOBUFS || errno == ENOMEM))
@@ -158,7 +217,7 @@ static void tap_close(struct netif *nif)
     free(t);
 }
 
-static const struct netif_ops tap_ops = {
+const struct netif_ops tap_ops = {
     .rx = tap_rx,
     .tx_room = tap_tx_room,
     .tx = tap_tx,
@@ -166,162 +225,3 @@ static const struct netif_ops tap_ops = {
     .in_flight = tap_in_flight,
     .close = tap_close,
 };
-
-/* ---- opening ---- */
-
-/* "10.0.0.1/24" */
-static int parse_cidr(const char *text, struct in_addr *addr, struct in_addr *mask)
-{
-    char ip[INET_ADDRSTRLEN];
-    const char *slash = strchr(text, '/');
-    char *end = NULL;
-    if (!slash || (size_t)(slash - text) >= sizeof ip || slash[1] < '0' || slash[1] > '9')
-        return -EINVAL;
-    memcpy(ip, text, (size_t)(slash - text));
-    ip[slash - text] = 0;
-    unsigned long bits = strtoul(slash + 1, &end, 10);
-    if (*end || bits > 32 || inet_pton(AF_INET, ip, addr) != 1)
-        return -EINVAL;
-    mask->s_addr = htonl(bits ? UINT32_MAX << (32 - bits) : 0);
-    return 0;
-}
-
-static int set_address(int s, unsigned long request, struct ifreq *ifr, struct in_addr a)
-{
-    struct sockaddr_in sin = {.sin_family = AF_INET, .sin_addr = a};
-    memcpy(&ifr->ifr_addr, &sin, sizeof sin);
-    return ioctl(s, request, ifr) < 0 ? -errno : 0;
-}
-
-/* The host's side: its MTU, and if asked for its address and that it is up. */
-static int set_host_side(const struct netif_tap_config *cfg, const char *ifname, uint16_t mtu,
-                         struct netif_error *err)
-{
-    struct in_addr addr = {0}, mask = {0};
-    struct ifreq ifr = {0};
-    struct ifinfo info;
-    if (cfg->host_cidr && parse_cidr(cfg->host_cidr, &addr, &mask) != 0)
-        return link_error(err, -EINVAL, "%s is not an IPv4 address with a prefix, like 10.0.0.1/24",
-                          cfg->host_cidr);
-    int rc = ifinfo_get(ifname, &info);
-    int s = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (s < 0 && rc == 0)
-        rc = -errno;
-    snprintf(ifr.ifr_name, sizeof ifr.ifr_name, "%.15s", ifname);
-    if (rc == 0 && info.mtu != mtu) {
-        ifr.ifr_mtu = mtu;
-        rc = ioctl(s, SIOCSIFMTU, &ifr) < 0 ? -errno : 0;
-    }
-    if (rc == 0 && cfg->host_cidr) {
-        rc = set_address(s, SIOCSIFADDR, &ifr, addr);
-        if (rc == 0)
-            rc = set_address(s, SIOCSIFNETMASK, &ifr, mask);
-        if (rc == 0) {
-            ifr.ifr_flags = 0;
-            rc = ioctl(s, SIOCGIFFLAGS, &ifr) < 0 ? -errno : 0;
-            ifr.ifr_flags |= IFF_UP | IFF_RUNNING;
-            if (rc == 0)
-                rc = ioctl(s, SIOCSIFFLAGS, &ifr) < 0 ? -errno : 0;
-        }
-    }
-    if (s >= 0)
-        close(s);
-    if (rc)
-        return link_error(err, rc, "%s: cannot set the host's side up: %s%s", ifname, strerror(-rc),
-                          rc == -EPERM ? " (needs root, or cap_net_admin)" : "");
-    return 0;
-}
-
-static int open_device(struct tap *t, const struct netif_tap_config *cfg, struct netif_error *err)
-{
-    const char *ifname = cfg->ifname ? cfg->ifname : "";
-    if (strlen(ifname) >= IFNAMSIZ)
-        return link_error(err, -EINVAL, "%s: an interface's name has at most 15 characters",
-                          ifname);
-    t->nif.fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
-    if (t->nif.fd < 0) {
-        int rc = -errno;
-        if (rc == -EACCES || rc == -EPERM)
-            return link_error(err, rc,
-                              "/dev/net/tun: may not be opened by you: chmod 666 /dev/net/tun, "
-                              "or run as root");
-        return link_error(
-            err, rc, "/dev/net/tun: %s: modprobe tun, or give the container --device /dev/net/tun",
-            strerror(-rc));
-    }
-    struct ifreq ifr = {.ifr_flags = IFF_TAP | IFF_NO_PI};
-    snprintf(ifr.ifr_name, sizeof ifr.ifr_name, "%.15s", ifname);
-    if (ioctl(t->nif.fd, TUNSETIFF, &ifr) < 0) {
-        int rc = -errno;
-        switch (rc) {
-        case -EPERM:
-            return link_error(
-                err, rc,
-                "TAP %s: making one needs root or cap_net_admin (unshare -Urn gives it in "
-                "a namespace of your own); attaching to one needs: ip tuntap add dev %s "
-                "mode tap user $USER",
-                ifname, *ifname ? ifname : "zest0");
-        case -EBUSY:
-            return link_error(err, rc, "TAP %s: another process has it open", ifname);
-        case -EINVAL:
-            return link_error(err, rc, "TAP %s: that interface is something else than a TAP",
-                              ifname);
-        default:
-            return link_error(err, rc, "TAP %s: %s", ifname, strerror(-rc));
-        }
-    }
-    snprintf(t->nif.caps.name, sizeof t->nif.caps.name, "%s", ifr.ifr_name);
-    return 0;
-}
-
-static int build(struct tap *t, const struct netif_tap_config *cfg, struct netif_error *err)
-{
-    struct netif_caps *c = &t->nif.caps;
-    uint16_t mtu = cfg->mtu ? cfg->mtu : 1500;
-    if (!cfg->pool || mtu < MTU_MIN || mtu > MTU_MAX)
-        return link_error(err, -EINVAL, "TAP: a pool is needed, and an MTU of %u to %u", MTU_MIN,
-                          MTU_MAX);
-    int rc = open_device(t, cfg, err);
-    if (rc == 0)
-        rc = set_host_side(cfg, c->name, mtu, err);
-    if (rc)
-        return rc;
-    c->kind = c->mode = "tap";
-    c->mtu = mtu;
-    c->gather = c->gather_cheap = true;
-    c->gather_max = ZEST_FRAME_SEGS;
-    c->frame_descs = 1;
-    if (getrandom(c->mac, sizeof c->mac, GRND_NONBLOCK) != sizeof c->mac)
-        return link_error(err, -EAGAIN, "TAP: no random numbers yet");
-    c->mac[0] = (uint8_t)((c->mac[0] & 0xfc) | 0x02); /* locally administered, one station */
-
-    char name[ZBUF_NAME_MAX];
-    snprintf(name, sizeof name, "rx %.15s", c->name);
-    size_t seg = ZBUF_SEG_MIN;
-    while (seg < ZBUF_OVERHEAD + ETH_HEADER + 4u + mtu)
-        seg *= 2;
-    c->rx_seg = (uint32_t)seg;
-    t->budget = zbuf_budget_open(
-        cfg->pool, &(struct zbuf_budget_config){
-                       .name = name, .min_bytes = 2 * seg * SPARES, .min_seg = (uint32_t)seg});
-    if (!t->budget)
-        return link_error(err, -ENOBUFS,
-                          "TAP %s: the pool cannot set %zu KiB aside to receive into", c->name,
-                          2 * seg * SPARES >> 10);
-    return 0;
-}
-
-int netif_open_tap(const struct netif_tap_config *cfg, struct netif **out, struct netif_error *err)
-{
-    struct tap *t = calloc(1, sizeof *t);
-    if (!t)
-        return link_error(err, -ENOMEM, "TAP: out of memory");
-    t->nif = (struct netif){.ops = &tap_ops, .pool = cfg->pool, .fd = -1};
-    int rc = build(t, cfg, err);
-    if (rc) {
-        tap_close(&t->nif);
-        return rc;
-    }
-    *out = &t->nif;
-    return 0;
-}

@@ -187,6 +187,8 @@ void stack_input(struct zest *z, uint64_t now_ns, struct zbuf **frames, unsigned
     for (unsigned i = 0; i < n; i++) {
         struct zbuf *zb = frames[i];
         struct pkt pk = {.zb = zb, .p = zb->data, .len = zb->len, .eth = zb->data};
+        pk.csum_ok = zb->rx_csum != ZBUF_CSUM_UNKNOWN;
+        zb->rx_csum = ZBUF_CSUM_UNKNOWN; /* it is of this frame, not of the segment */
         z->stats.rx_frames++;
         if (i + 1 < n)
             __builtin_prefetch(frames[i + 1]->data);

@@ -97,6 +97,7 @@ struct pkt {
     uint32_t ip_len; /* bytes from ip on */
     uint32_t skip;   /* parted: bytes from p on that are old, wherever that ends */
     struct ipaddr src, dst;
+    bool csum_ok;   /* the link vouches for the TCP checksum */
     bool multicast; /* link-layer broadcast or multicast: never answered with an error or a RST */
 };
 

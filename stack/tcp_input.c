@@ -31,7 +31,7 @@ static bool parse(struct zest *z, struct pkt *pk, struct tcp_seg *seg)
     }
     if (!z->cfg.rx_csum_trusted) {
         uint64_t sum = cksum_pseudo(&pk->src, &pk->dst, IP_TCP, pk->len);
-        bool bad = cksum_fold(pkt_sum(pk, sum, h, pk->len)) != 0;
+        bool bad = !pk->csum_ok && cksum_fold(pkt_sum(pk, sum, h, pk->len)) != 0;
         if (z->rec ? record_ask(z->rec, bad, NULL) : bad) {
             z->stats.drop_tcp_csum += !is_partial_sum(pk);
             z->stats.drop_tcp_csum_partial += is_partial_sum(pk);

@@ -86,12 +86,15 @@ static bool join(struct zest *z, struct tcp_conn *c, const struct pkt *pk, uint3
  * it: once for a train. An ACK costs both sides as much as a data segment, and by then the sender's
  * window is so large that it does not wait for them. The train ends when nothing follows for
  * TCP_ACK_HOLD_NS. */
-static void plan_ack(struct zest *z, struct tcp_conn *c, bool gap_closed)
+static void plan_ack(struct zest *z, struct tcp_conn *c, bool gap_closed, uint32_t len)
 {
+    /* More than our MSS: the link has not cut it, or has joined it. For the sender it was several.
+     */
+    uint32_t segs = c->unacked_segs + max_u32(1, len / (z->cfg.mtu - 40u));
     bool bulk =
         c->bytes_received >= TCP_BULK && c->rcv_adv - c->rcv_nxt >= 4 * TCP_ACK_BATCH * c->mss;
 
-    c->unacked_segs++;
+    c->unacked_segs = (uint8_t)min_u32(segs, UINT8_MAX);
     if (gap_closed || c->unacked_segs >= (bulk ? TCP_ACK_BATCH : 2))
         c->acks_owed = c->acks_owed ? c->acks_owed : 1;
     else if (c->unacked_segs >= 2)
@@ -152,11 +155,11 @@ static bool keep_next(struct zest *z, struct tcp_conn *c, struct pkt *pk, uint32
 }
 
 /* What has just been kept was next in order. */
-static void moved_on(struct zest *z, struct tcp_conn *c)
+static void moved_on(struct zest *z, struct tcp_conn *c, uint32_t len)
 {
     bool filled = c->reass != NULL;
     drain_reass(z, c);
-    plan_ack(z, c, filled);
+    plan_ack(z, c, filled, len);
     tcp_event(z, c, ZEST_EV_READABLE);
 }
 
@@ -255,7 +258,7 @@ void recvq_data(struct zest *z, struct tcp_conn *c, struct pkt *pk, struct tcp_s
         else
             keep_later(z, c, pk, seg->seq, seg->len);
     } else if (pk->parted ? keep_chain(z, c, pk, seg) : keep_next(z, c, pk, seg->len)) {
-        moved_on(z, c);
+        moved_on(z, c, seg->len);
     }
 }
 

@@ -316,6 +316,7 @@ static struct zbuf *clean(const struct zbuf_pool *pool, struct zbuf *zb)
         from = lender(zb);
     zb->flags = pool->flags;
     zb->headroom_busy = 0;
+    zb->rx_csum = 0;
     return from;
 }
 

@@ -48,6 +48,13 @@ extern "C" {
 
 struct zbuf_pool;
 
+/* What a link says of the checksum of the TCP segment in a received frame. */
+enum {
+    ZBUF_CSUM_UNKNOWN, /* look yourself */
+    ZBUF_CSUM_VALID,   /* it is right */
+    ZBUF_CSUM_PARTIAL  /* it is not there: the sender is this machine, and left it out */
+};
+
 /* The header of a segment. Read it freely; write only `len`. */
 struct zbuf {
     uint32_t size;       /* of the whole segment, a class size */
@@ -59,7 +66,8 @@ struct zbuf {
     uint8_t cls;         /* size class, 0 = 1K */
     uint8_t flags;       /* private to zbuf/ */
     uint8_t headroom_busy; /* a link owns a frame whose headers lie in this headroom */
-    uint8_t pad[3];
+    uint8_t rx_csum;       /* ZBUF_CSUM_: set by a link that received it, for the stack */
+    uint8_t pad[2];
     struct zbuf *next; /* next of a chain, or of whatever list the holder keeps */
     struct zbuf_pool *pool;
     uint64_t user; /* for the holder's own use */
