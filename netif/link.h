@@ -17,6 +17,7 @@
 
 struct netif_ops {
     unsigned (*rx)(struct netif *nif, struct zbuf **frames, unsigned max);
+    bool (*rx_waiting)(const struct netif *nif); /* cheap; NULL = only rx tells */
     unsigned (*tx_room)(const struct netif *nif);
     void (*tx)(struct netif *nif, const struct zest_frame *frames, unsigned n);
     int (*kick)(struct netif *nif);

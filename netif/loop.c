@@ -39,6 +39,7 @@
 #define LINGER_DEF_US   40u        /* more than the longest pause */
 #define LINGER_BULK     3u         /* times as long after bulk: a sleeper costs its sender much */
 #define SPIN_NS         50000u     /* how long a turn lasts when spinning */
+#define SPIN_LOOKS      128u       /* at the ring alone, before all else is looked at again */
 #define CHECK_NS        100000000u /* how often spinning looks whether the link is still there */
 #define CSUM_CHECK_NS   250000000u
 #define SAY_NS          10000000000u
@@ -288,6 +289,16 @@ static bool do_round(struct netif_loop *nl, uint64_t now, bool *blocked)
 
 /* ---- a turn ---- */
 
+/* Spinning, what the next frame waits for is how soon it is noticed: so most looks are at the
+ * ring's index alone, and few at clock, timers and events. */
+static void look_hard(const struct netif_loop *nl)
+{
+    if (nl->gone || !nl->nif->ops->rx_waiting)
+        return;
+    for (unsigned i = 0; i < SPIN_LOOKS && !nl->nif->ops->rx_waiting(nl->nif); i++)
+        ;
+}
+
 static void set_timer(struct netif_loop *nl, ev_timer *t, uint64_t in_ns)
 {
     /* libev counts from when it last woke, which may be some time ago. */
@@ -341,6 +352,8 @@ static void turn(struct netif_loop *nl)
     zbuf_tick(nl->nif->pool, now);
     while (!nl->stopped && (nl->cfg.spin ? now - start < SPIN_NS
                                          : busy_rounds < ROUNDS && (busy || now < nl->until_ns))) {
+        if (nl->cfg.spin && !busy && now >= nl->rx_after_ns)
+            look_hard(nl);
         busy = do_round(nl, now, &blocked);
         worked |= busy;
         if (busy)

@@ -153,6 +153,7 @@ unsigned xdp_cut(const struct xdp *x, const struct zest_frame *f, struct xdp_des
 
 /* xdp_ring.c */
 void xdp_refill(struct xdp *x);
+bool xdp_rx_waiting(const struct netif *nif);
 unsigned xdp_rx(struct netif *nif, struct zbuf **frames, unsigned max);
 unsigned xdp_tx_room(const struct netif *nif);
 void xdp_tx(struct netif *nif, const struct zest_frame *frames, unsigned n);

@@ -84,6 +84,7 @@ static void xdp_close(struct netif *nif)
 
 static const struct netif_ops xdp_ops = {
     .rx = xdp_rx,
+    .rx_waiting = xdp_rx_waiting,
     .tx_room = xdp_tx_room,
     .tx = xdp_tx,
     .kick = xdp_kick,

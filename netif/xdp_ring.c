@@ -115,6 +115,12 @@ static struct zbuf *take(struct xdp *x, uint64_t addr)
     return zb;
 }
 
+bool xdp_rx_waiting(const struct netif *nif)
+{
+    struct xdp *x = xdp_of(nif);
+    return xsk_cons_nb_avail(&x->rx, 1) > 0;
+}
+
 unsigned xdp_rx(struct netif *nif, struct zbuf **frames, unsigned max)
 {
     struct xdp *x = xdp_of(nif);
