@@ -221,7 +221,8 @@ static int read_all(struct zconn *k, uint64_t now_ns)
 /* Everything that can be done now. True if that ended the connection: k is gone. */
 static bool work(struct zconn *k, uint64_t now_ns)
 {
-    learn_mss(k);
+    if (k->c.s.plan.mode != PERF_RR) /* which writes messages, not segments */
+        learn_mss(k);
     bool was_hello = k->c.s.state == PERF_HELLO;
     int rc = read_all(k, now_ns);
     if (was_hello && k->c.s.state != PERF_HELLO)

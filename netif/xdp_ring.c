@@ -14,6 +14,7 @@
 #include <sys/socket.h>
 
 #define REFILL_BATCH 64u
+#define REFILL_LACK  16u /* segments, at least, that are missing before frames wait for a refill */
 #define FILL_AGE     1024u /* polls that found frames, before the fill ring is shortened */
 #define KICKS_MAX    64u   /* send calls in one kick */
 #define HOLD_MIN_NS  20000u
@@ -143,6 +144,7 @@ unsigned xdp_rx(struct netif *nif, struct zbuf **frames, unsigned max)
         }
         __builtin_prefetch(zb->data);
         __builtin_prefetch(zb->data + 64);
+        __builtin_prefetch(zb->data + 128);
         frames[got++] = zb;
     }
     nif->stats.rx_frames += got;
@@ -150,7 +152,9 @@ unsigned xdp_rx(struct netif *nif, struct zbuf **frames, unsigned max)
         xsk_ring_cons__cancel(&x->rx, n - i);
     if (i > 0)
         xsk_ring_cons__release(&x->rx, i);
-    xdp_refill(x);
+    /* A few frames are handed on first; their places are filled by the next look. */
+    if (i == 0 || x->fill_target + x->n_lent_free >= x->rx_ring + REFILL_LACK)
+        xdp_refill(x);
     if (xsk_ring_prod__needs_wakeup(&x->fill))
         recvfrom(nif->fd, NULL, 0, MSG_DONTWAIT, NULL, NULL);
     return got;

@@ -297,7 +297,8 @@ void tcp_listener_event(struct zest *z, struct tcp_listener *l);
 void tcp_start_time_wait(struct zest *z, struct tcp_conn *c);
 /* It may have something to do. tcp_touch() asks tcp_next(), at the time of the input or output that
  * it is called from. tcp_kick() is for the application's calls, which do not bring the time: the
- * next output asks. */
+ * next output asks. So does tcp_received(), so that a burst of segments is decided on once. */
+void tcp_received(struct zest *z, struct tcp_conn *c);
 void tcp_touch(struct zest *z, struct tcp_conn *c);
 void tcp_kick(struct zest *z, struct tcp_conn *c);
 void tcp_list_remove(struct zest *z, struct tcp_conn *c);

@@ -581,7 +581,7 @@ void tcp_input(struct zest *z, struct pkt *pk)
     else
         input_general(z, c, pk, &seg);
     if (c->state != ZEST_CLOSED)
-        tcp_touch(z, c);
+        tcp_received(z, c);
 }
 
 /* RFC 9293 3.9.2.2, RFC 5927: believed only if it quotes a segment that is in flight, and never

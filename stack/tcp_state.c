@@ -129,13 +129,24 @@ static void list_append(struct tcp_list *list, struct tcp_conn *c, enum tcp_list
     c->on = (uint8_t)on;
 }
 
+static void rearm(struct zest *z, struct tcp_conn *c)
+{
+    tcp_rtx_arm(z, c);
+    if (c->on == TCP_ON_BLOCKED && c->rtx_ns == ZEST_NEVER)
+        tcp_make_ready(z, c); /* without a timer, nothing else need ever end its wait */
+}
+
+void tcp_received(struct zest *z, struct tcp_conn *c)
+{
+    rearm(z, c);
+    tcp_kick(z, c);
+}
+
 void tcp_touch(struct zest *z, struct tcp_conn *c)
 {
     uint64_t when_ns;
 
-    tcp_rtx_arm(z, c);
-    if (c->on == TCP_ON_BLOCKED && c->rtx_ns == ZEST_NEVER)
-        tcp_make_ready(z, c); /* without a timer, nothing else need ever end its wait */
+    rearm(z, c);
     if (c->on != TCP_ON_NONE)
         return;
     (void)tcp_next(z, c, &when_ns);
