@@ -231,7 +231,8 @@ static void queues(struct doctor_report *r, const struct netif_probe_if *i,
         doctor_find(r, DOCTOR_OK, "queues", "1 in use, of at most %u", i->max_queues);
 }
 
-static void mtu(struct doctor_report *r, const struct netif_probe_if *i)
+static void mtu(struct doctor_report *r, const struct netif_probe_host *h,
+                const struct netif_probe_if *i)
 {
     if (mtu_refused(i))
         doctor_mend(doctor_find(r, DOCTOR_WARNING, "mtu",
@@ -239,10 +240,14 @@ static void mtu(struct doctor_report *r, const struct netif_probe_if *i)
                                 "a frame): generic mode, unless it is made smaller",
                                 i->mtu, i->driver),
                     "sudo ip link set dev %s mtu 1500", i->name);
-    else if (i->mtu > NETIF_XDP_PAGE_MTU && !i->loopback)
+    else if (i->mtu > NETIF_XDP_PAGE_MTU && gather_max(h, i) > 1)
+        doctor_find(r, DOCTOR_OK, "mtu",
+                    "%u: frames of more than a page take several descriptors, both ways", i->mtu);
+    else if (i->mtu > NETIF_XDP_PAGE_MTU)
         doctor_mend(doctor_find(r, DOCTOR_NOTE, "mtu",
-                                "%u, of which zest uses %u: larger packets do not fit a page. "
-                                "TCP peers keep to that; others' larger packets are dropped",
+                                "%u, of which zest uses %u: larger packets do not fit a page, and "
+                                "a frame has one descriptor here. TCP peers keep to that; others' "
+                                "larger packets are dropped",
                                 i->mtu, NETIF_XDP_PAGE_MTU),
                     "sudo ip link set dev %s mtu 3498", i->name);
 }
@@ -411,7 +416,7 @@ void doctor_examine_if(struct doctor_report *r, const struct netif_probe_host *h
     gather(r, h, i);
     checksums(r, h, i);
     queues(r, i, w);
-    mtu(r, i);
+    mtu(r, h, i);
     programs(r, i, w);
     sockets(r, i, w);
     peer(r, i);

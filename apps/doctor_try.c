@@ -43,14 +43,11 @@ void doctor_tried_text(const struct doctor_tried *t, char *out, size_t size)
         snprintf(out, size, "%s", t->error);
         return;
     }
-    host_describe_sending(c, c->gather_cheap, sending, sizeof sending);
+    host_describe_sending(c, c->gather_cheap, false, sending, sizeof sending);
     int n = snprintf(out, size, "AF_XDP %s%s%s%s, MTU %u", c->mode,
                      c->why_copy ? " (no zero-copy: " : "", c->why_copy ? c->why_copy : "",
                      c->why_copy ? ")" : "", c->mtu);
     if (c->tx_budget)
         n += snprintf(out + n, size - (size_t)n, ", %u frames a send call", c->tx_budget);
-    snprintf(out + n, size - (size_t)n, "; %s",
-             *sending    ? sending
-             : c->gather ? "what sending costs could not be measured"
-                         : "it does not gather: payload without headroom is copied");
+    snprintf(out + n, size - (size_t)n, "; %s", sending);
 }

@@ -1,6 +1,7 @@
 /* host.c - start-up and take-down of a pool, a link, a stack and a loop. See host.h. */
 #include "host.h"
 
+#include "../netif/probe.h"
 #include "doctor.h"
 #include "say.h"
 
@@ -476,33 +477,36 @@ void host_describe(const struct host *h)
     say("%s%s%s%s%s%s%s%s%s, MTU %u, pool %s (%s)", ip, *ip ? " on " : "", c->name,
         *c->name ? ", " : "", xdp ? "AF_XDP" : c->kind, xdp ? " " : "", xdp ? c->mode : "", why,
         queues, c->mtu, say_bytes(size, zbuf_pool_size(h->pool)), pages[zbuf_pool_pages(h->pool)]);
-    char sending[160];
-    host_describe_sending(c, h->gather, sending, sizeof sending);
-    if (*sending)
+    if (xdp) {
+        char sending[160];
+        host_describe_sending(c, h->gather, h->opt->gather != HOST_GATHER_AUTO, sending,
+                              sizeof sending);
         say("%s", sending);
-    else if (xdp)
-        say("payload without headroom is %s%s", h->gather ? "gathered" : "copied",
-            h->opt->gather != HOST_GATHER_AUTO ? ", as --gather says"
-            : c->gather                        ? ": what either costs could not be measured"
-                                               : ": this link does not gather");
+    }
 }
 
-/* "a frame takes 0.41 us to send; ...", as it was measured; "" if it was not. */
-void host_describe_sending(const struct netif_caps *c, bool gather, char *out, size_t size)
+void host_describe_sending(const struct netif_caps *c, bool gather, bool asked, char *out,
+                           size_t size)
 {
-    out[0] = '\0';
-    if (c->send_ns == 0)
-        return;
     double copy_us = (c->linear_ns - c->send_ns) / 1e3;
     double gather_us = ((double)c->gather_ns - c->send_ns) / 1e3;
-    int n = snprintf(out, size, "a frame takes %.2f us to send; payload without headroom ",
-                     c->send_ns / 1e3);
-    out += n;
-    size -= (size_t)n;
-    if (gather)
-        snprintf(out, size, "is gathered, %+.2f us (copied, +%.2f us)", gather_us, copy_us);
+    const char *what = gather ? "gathered" : "copied";
+    if (c->send_ns && gather)
+        snprintf(out, size,
+                 "a frame takes %.2f us to send; payload without headroom is gathered, %+.2f us "
+                 "(copied, +%.2f us)",
+                 c->send_ns / 1e3, gather_us, copy_us);
+    else if (c->send_ns)
+        snprintf(out, size,
+                 "a frame takes %.2f us to send; payload without headroom is copied, +%.2f us "
+                 "(gathered, %+.2f us)",
+                 c->send_ns / 1e3, copy_us, gather_us);
     else
-        snprintf(out, size, "is copied, +%.2f us (gathered, %+.2f us)", copy_us, gather_us);
+        snprintf(out, size, "payload without headroom is %s%s", what,
+                 asked                         ? ", as --gather says"
+                 : !c->gather                  ? ": this link does not gather"
+                 : c->mtu > NETIF_XDP_PAGE_MTU ? ": frames of that size take several descriptors"
+                                               : ": what either costs could not be measured");
 }
 
 size_t host_pool_used(const struct host *h)

@@ -120,7 +120,9 @@ int host_close_pair(struct host h[2]);
 
 /* "z0: AF_XDP, native, copy; MTU 1500; ..." on standard error. */
 void host_describe(const struct host *h);
-void host_describe_sending(const struct netif_caps *c, bool gather, char *out, size_t size);
+/* Of an AF_XDP link: how payload without headroom is sent, and why (as was asked, or measured). */
+void host_describe_sending(const struct netif_caps *c, bool gather, bool asked, char *out,
+                           size_t size);
 /* What the application held is given back before host_close(); what the pool holds, in bytes. */
 size_t host_pool_used(const struct host *h);
 

@@ -322,8 +322,8 @@ static void describe_frames(struct xdp *x, uint32_t mtu)
     uint32_t worth = c->mtu > one ? ZEST_FRAME_SEGS : NETIF_XDP_GATHER_MAX;
     c->gather_max = (uint8_t)(!c->gather ? 0 : spare < worth ? spare : worth);
     c->frame_descs = (uint8_t)(c->gather ? c->gather_max + c->mtu / XDP_CHUNK : 1);
-    /* docs/links.md: a second descriptor costs more than copying 1500 bytes wherever it was
-     * measured. Frames that need several in any case are another matter. */
+    /* Whether a second one is cheap is measured, if that is asked for (xdp_measure.c). Frames that
+     * need several in any case are another matter. */
     c->gather_cheap = c->mtu > one;
 }
 
