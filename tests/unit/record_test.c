@@ -6,6 +6,7 @@
 #include <errno.h>
 
 #include "check.h"
+#include "record_hash.h"
 #include "stack/record.h"
 #include "stack/zest_record.h"
 #include "tests/lib/rng.h"
@@ -348,6 +349,33 @@ static void large_frames_play_again(void)
     run_free(&t);
 }
 
+/* The run, its replay, and the same on every other machine and with every compiler: one hash. */
+static void one_hash_everywhere(void)
+{
+    static const uint64_t hash[2] = {RECORD_HASH_A, RECORD_HASH_B};
+    struct zest_config cfg = small;
+    struct run t;
+
+    cfg.gather = ZEST_GATHER_ALWAYS;
+    run_open(&t, 2026, &cfg, RECORD_SIZE);
+    converse(&t, 500000);
+    run_close(&t);
+    for (int i = 0; i < 2; i++) {
+        struct zest_replay_result res;
+        uint64_t live; /* as the run itself left it, with the last call */
+        memcpy(&live, t.mem[i] + t.len[i] - sizeof live, sizeof live);
+        CU_ASSERT_EQUAL(replay(t.mem[i], t.len[i], &res), 0);
+        CU_ASSERT_EQUAL(res.end, ZEST_REPLAY_IDENTICAL);
+        CU_ASSERT_EQUAL(res.hash, live);
+        CU_ASSERT_EQUAL(res.hash, hash[i]);
+        printf("  hash of what came out of %c: run %016llx, replay %016llx, recorded in "
+               "tests/unit/record_hash.h %016llx\n",
+               'A' + i, (unsigned long long)live, (unsigned long long)res.hash,
+               (unsigned long long)hash[i]);
+    }
+    run_free(&t);
+}
+
 /* The receive memory is so small that what is held, and when it is given back, shows. */
 static void short_memory_plays_again(void)
 {
@@ -496,7 +524,8 @@ static void off_costs_no_memory_and_says_so(void)
     CU_ASSERT_EQUAL(zest_size(&cfg), 0);
 }
 
-CHECK_MAIN("record", CHECK(a_lossy_run_plays_again), CHECK(large_frames_play_again),
-           CHECK(short_memory_plays_again), CHECK(a_full_one_plays_as_far_as_it_goes),
-           CHECK(one_byte_is_found), CHECK(cut_short_is_an_error), CHECK(hostile_files_do_no_harm),
+CHECK_MAIN("record", CHECK(one_hash_everywhere), CHECK(a_lossy_run_plays_again),
+           CHECK(large_frames_play_again), CHECK(short_memory_plays_again),
+           CHECK(a_full_one_plays_as_far_as_it_goes), CHECK(one_byte_is_found),
+           CHECK(cut_short_is_an_error), CHECK(hostile_files_do_no_harm),
            CHECK(off_costs_no_memory_and_says_so))
