@@ -37,15 +37,15 @@ enum host_gather { HOST_GATHER_AUTO, HOST_GATHER_ALWAYS, HOST_GATHER_NEVER };
 struct host_options {
     const char *ifname; /* AF_XDP, or */
     const char *tap;    /* TAP, or */
-    bool mem;           /* a pair in memory */
     uint32_t queue;
     uint32_t queues; /* 0 = one; HOST_QUEUES_ALL */
     struct zest_addr ip;
     uint8_t prefix_len;
+    bool mem; /* a pair in memory, instead of a link */
     bool have_ip;
-    bool host_ip; /* --ip host: what the interface has */
+    bool host_ip;     /* --ip host: what the interface has */
+    unsigned n_ports; /* ranges in ports[]; 0 = the address is the stack's alone */
     struct netif_ports ports[HOST_PORTS];
-    unsigned n_ports; /* ranges; 0 = the address is the stack's alone */
     struct zest_addr gateway;
     const char *host_cidr; /* for the kernel's side of a TAP interface */
     uint16_t mtu;
@@ -54,12 +54,10 @@ struct host_options {
     enum host_gather gather;
     uint32_t ring;
     uint64_t pool_size;
-    bool no_huge;
     uint32_t snd_buf, rcv_buf;
     uint32_t max_conns;
-    bool spin;
     int core; /* -1 = any */
-    bool counters;
+    bool no_huge, spin, counters;
     const char *record, *pcap; /* files; NULL = none */
     uint64_t record_max, pcap_max;
     bool no_offload;

@@ -70,22 +70,30 @@ static bool find_address(struct host_options *o)
     return found;
 }
 
-/* The router of the interface's default route, if there is one. */
+/* The router of the interface's default route, if there is one. A line of the table is: interface,
+ * destination, router, flags, three numbers, mask; addresses as the machine's words, in
+ * hexadecimal. */
 static void find_gateway(struct host_options *o)
 {
-    char line[256], ifname[64];
-    unsigned to, via, flags, mask;
+    char line[256];
     FILE *f = fopen("/proc/net/route", "re");
     if (!f)
         return;
-    while (fgets(line, sizeof line, f))
-        if (sscanf(line, "%63s %x %x %x %*d %*d %*d %x", ifname, &to, &via, &flags, &mask) == 5 &&
-            strcmp(ifname, o->ifname) == 0 && to == 0 && mask == 0 && via != 0) {
-            uint32_t via_be = via; /* printed as the machine reads it */
-            o->gateway = (struct zest_addr){.ip = {[10] = 0xff, [11] = 0xff}};
-            memcpy(&o->gateway.ip[12], &via_be, 4);
-            break;
-        }
+    while (fgets(line, sizeof line, f)) {
+        char *rest, *field[8];
+        unsigned n = 0;
+        for (char *w = strtok_r(line, "\t \n", &rest); w && n < 8;
+             w = strtok_r(NULL, "\t \n", &rest))
+            field[n++] = w;
+        if (n < 8 || strcmp(field[0], o->ifname) != 0)
+            continue;
+        uint32_t via_be = (uint32_t)strtoul(field[2], NULL, 16);
+        if (strtoul(field[1], NULL, 16) != 0 || strtoul(field[7], NULL, 16) != 0 || via_be == 0)
+            continue;
+        o->gateway = (struct zest_addr){.ip = {[10] = 0xff, [11] = 0xff}};
+        memcpy(&o->gateway.ip[12], &via_be, 4);
+        break;
+    }
     fclose(f);
 }
 

@@ -212,6 +212,7 @@ unsigned neigh_ports(const struct neigh *ng)
 static uint16_t nth_port(const struct neigh *ng, unsigned n)
 {
     const struct netif_ports *r = ng->ports;
+    LINK_ASSERT(r && n < ng->n_ports);
     for (; n > (unsigned)(r->last - r->first); r++)
         n -= r->last - r->first + 1u;
     return (uint16_t)(r->first + n);
@@ -220,6 +221,7 @@ static uint16_t nth_port(const struct neigh *ng, unsigned n)
 uint16_t neigh_port(const struct neigh *ng, uint16_t last)
 {
     uint32_t at = 0;
+    LINK_ASSERT(ng->n_ports > 0);
     if (last == 0) {
         if (getrandom(&at, sizeof at, 0) != (ssize_t)sizeof at)
             at = 0;
@@ -239,7 +241,7 @@ static int hold(struct neigh *ng, struct netif_error *err)
         lim.rlim_cur = lim.rlim_max;
         setrlimit(RLIMIT_NOFILE, &lim);
     }
-    ng->held = malloc(ng->n_ports * sizeof *ng->held);
+    ng->held = calloc(ng->n_ports + 1u, sizeof *ng->held);
     for (unsigned i = 0; ng->held && i < ng->n_ports; i++)
         ng->held[i] = -1;
     for (unsigned i = 0; ng->held && i < ng->n_ports; i++) {
@@ -299,6 +301,7 @@ int neigh_open(const struct netif_xdp_config *cfg, unsigned ifindex, const uint8
     struct neigh *ng = calloc(1, sizeof *ng);
     if (!ng)
         return link_error(err, -ENOMEM, "out of memory");
+    LINK_ASSERT(cfg->n_ports > 0);
     ng->fd = -1;
     ng->ifindex = (int)ifindex;
     memcpy(ng->mac, mac, 6);

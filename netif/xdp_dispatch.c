@@ -198,6 +198,14 @@ static bool remove_pins(const char *dir)
     return ours && rmdir(dir) == 0;
 }
 
+/* Of a directory "dispatch-IFINDEX-ID"; 0 = another interface's, or something else. */
+static uint32_t dispatcher_id(const char *name, unsigned ifindex)
+{
+    char prefix[32];
+    int len = snprintf(prefix, sizeof prefix, "dispatch-%u-", ifindex);
+    return strncmp(name, prefix, (size_t)len) == 0 ? (uint32_t)strtoul(name + len, NULL, 10) : 0;
+}
+
 static unsigned remove_all_pins(unsigned ifindex)
 {
     struct bpf_xdp_query_opts q = {.sz = sizeof q};
@@ -209,10 +217,9 @@ static unsigned remove_all_pins(unsigned ifindex)
         q.prog_id = 0;
     const struct dirent *e;
     while (removed < STALE_MAX && (e = readdir(d)) != NULL) {
-        unsigned index, id;
         char dir[PIN_PATH];
-        if (sscanf(e->d_name, "dispatch-%u-%u", &index, &id) != 2 || index != ifindex ||
-            id == q.prog_id || id == q.drv_prog_id || id == q.skb_prog_id)
+        uint32_t id = dispatcher_id(e->d_name, ifindex);
+        if (id == 0 || id == q.prog_id || id == q.drv_prog_id || id == q.skb_prog_id)
             continue;
         if (snprintf(dir, sizeof dir, PINS "/%s", e->d_name) < (int)sizeof dir)
             removed += remove_pins(dir);

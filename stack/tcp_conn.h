@@ -132,8 +132,9 @@ struct tcp_conn {
     /* identity */
     struct ipaddr remote, local;
     uint16_t remote_port, local_port;
-    uint8_t state; /* enum zest_tcp_state; written by tcp_set_state() only */
-    uint8_t on;    /* enum tcp_list_id: the list that `prev` and `next` are for */
+    uint16_t port_changes; /* of local_port, while it opened */
+    uint8_t state;         /* enum zest_tcp_state; written by tcp_set_state() only */
+    uint8_t on;            /* enum tcp_list_id: the list that `prev` and `next` are for */
     bool in_table, has_event, in_time_wait;
     uint32_t generation;
     struct tcp_conn *hash_next;
@@ -144,10 +145,9 @@ struct tcp_conn {
     struct tcp_listener *listener;      /* until accepted */
 
     /* flags */
-    bool attached;   /* the application holds the handle */
-    bool passive;    /* came from LISTEN */
-    bool port_given; /* the application chose local_port */
-    uint16_t port_changes;
+    bool attached;     /* the application holds the handle */
+    bool passive;      /* came from LISTEN */
+    bool port_given;   /* the application chose local_port */
     bool fin_queued;   /* our FIN follows the last byte of the send queue */
     uint8_t acks_owed; /* ACKs to be sent now; more than one after segments out of order */
     bool rtx_now;      /* the segment at snd_una is to be sent again */
