@@ -328,15 +328,37 @@ static void describe_frames(struct xdp *x, uint32_t mtu)
 }
 
 /* Of an interface that share->prog is attached to. */
+/* The kernel's segments to receive into. A driver in zero-copy mode takes them as soon as a socket
+ * is bound, and one that finds none may not look again before it is woken: so they are there first.
+ * (Only the first socket's fill ring exists before it is bound.) */
+static int fill(struct xdp *x, const struct netif_xdp_config *cfg, struct netif_error *err)
+{
+    xdp_refill(x);
+    if (x->n_lent_free == x->rx_ring)
+        return link_error(err, -ENOBUFS, "%s: the pool has no 4 KiB segment to receive into",
+                          cfg->ifname);
+    return 0;
+}
+
 static int open_queue(struct xdp *x, const struct netif_xdp_config *cfg, const struct ifinfo *info,
                       struct netif_error *err)
 {
+    uint32_t each = info->mtu < XDP_RX_ROOM ? info->mtu : XDP_RX_ROOM;
+    x->fill_min = XDP_RING_MIN;
+    while (x->fill_min < x->rx_ring && x->fill_min * each < XDP_FILL_BYTES)
+        x->fill_min *= 2;
+    x->fill_target = x->fill_min;
+
     int rc = set_memory_aside(x, cfg, err);
     if (rc == 0 && x->first)
         rc = register_umem(x, cfg, err);
+    if (rc == 0 && x->first)
+        rc = fill(x, cfg, err);
     bool large = info->mtu > XDP_RX_ROOM - ETH_HEADER;
     if (rc == 0)
         rc = bind_socket(x, cfg, large, err);
+    if (rc == 0)
+        rc = fill(x, cfg, err);
     if (rc)
         return rc;
 
@@ -348,16 +370,6 @@ static int open_queue(struct xdp *x, const struct netif_xdp_config *cfg, const s
     memcpy(c->mac, info->mac, sizeof c->mac);
     c->rx_seg = XDP_CHUNK;
     describe_frames(x, info->mtu);
-
-    x->fill_min = XDP_RING_MIN;
-    uint32_t each = c->mtu < XDP_RX_ROOM ? c->mtu : XDP_RX_ROOM;
-    while (x->fill_min < x->rx_ring && x->fill_min * each < XDP_FILL_BYTES)
-        x->fill_min *= 2;
-    x->fill_target = x->fill_min;
-    xdp_refill(x);
-    if (x->n_lent_free == x->rx_ring)
-        return link_error(err, -ENOBUFS, "%s: the pool has no 4 KiB segment to receive into",
-                          cfg->ifname);
     return 0;
 }
 
