@@ -153,7 +153,8 @@ unsigned xdp_rx(struct netif *nif, struct zbuf **frames, unsigned max)
     if (i > 0)
         xsk_ring_cons__release(&x->rx, i);
     /* A few frames are handed on first; their places are filled by the next look. */
-    if (i == 0 || x->fill_target + x->n_lent_free >= x->rx_ring + REFILL_LACK)
+    uint32_t lent = x->rx_ring - x->n_lent_free;
+    if (i == 0 || lent + x->fill_target / REFILL_LACK <= x->fill_target)
         xdp_refill(x);
     if (xsk_ring_prod__needs_wakeup(&x->fill))
         recvfrom(nif->fd, NULL, 0, MSG_DONTWAIT, NULL, NULL);

@@ -166,6 +166,8 @@ static void receives_and_replaces(void)
         CU_ASSERT_EQUAL(in[i]->data[lens[i] - 1], lens[i] & 255);
         CU_ASSERT_EQUAL(zbuf_of(x->nif.pool, in[i]->data), in[i]); /* the header survived */
     }
+    struct zbuf *none[1];
+    CU_ASSERT_EQUAL(xdp_rx(nif, none, 1), 0); /* so few are replaced by the next look */
     CU_ASSERT_EQUAL(fill.producer - fill.consumer, RING);
     zbuf_free_bulk(in, 3);
     CU_ASSERT_EQUAL(x->nif.stats.rx_bytes, 60 + 1514 + XDP_RX_ROOM);
