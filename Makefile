@@ -17,7 +17,7 @@ OPT     ?= -O3 -g -fno-omit-frame-pointer
 CFLAGS  += -std=gnu17 $(OPT) $(WARN) -fvisibility=hidden -fPIC $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all)
 CPPFLAGS += -D_GNU_SOURCE -I. -MMD -MP
 LDFLAGS += $(if $(SAN),-fsanitize=$(SAN))
-LDLIBS  += -lxdp -lbpf -lmnl -lev -lpthread
+LDLIBS  += -lxdp -lbpf -lmnl -lpcap -lev -lpthread
 
 src      = $(sort $(wildcard $(1)/*.c))
 obj      = $(patsubst %.c,$(BUILD)/%.o,$(1))

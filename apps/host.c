@@ -89,15 +89,29 @@ static int open_tap(struct zbuf_pool *pool, const struct host_options *o, unsign
     return netif_open_tap_queues(&cfg, n, out, err);
 }
 
+static int open_pcap(struct zbuf_pool *pool, const struct host_options *o, struct netif **out,
+                     struct netif_error *err)
+{
+    struct netif_pcap_config cfg = {.pool = pool,
+                                    .ip = o->ip,
+                                    .ifname = o->pcap_live,
+                                    .promisc = o->promisc,
+                                    .file = o->pcap_read,
+                                    .fast = o->pcap_fast,
+                                    .mtu = o->mtu};
+    return netif_open_pcap(&cfg, out, err);
+}
+
 static int open_link(struct host *h, const struct host_options *o)
 {
     struct netif_error err = {""};
     int rc;
-    if (o->ifname) {
+    if (o->ifname)
         rc = open_xdp(h->pool, o, 1, &h->nif, &err);
-    } else {
+    else if (o->tap)
         rc = open_tap(h->pool, o, 1, &h->nif, &err);
-    }
+    else
+        rc = open_pcap(h->pool, o, &h->nif, &err);
     if (rc < 0)
         say("%s", err.text[0] ? err.text : strerror(-rc));
     if (rc < 0 && o->ifname)
@@ -274,6 +288,15 @@ int host_open_queues(struct host *h, unsigned n, const struct host_options *o)
     return rc;
 }
 
+/* A file ends: so do we, in order. Its reader's context is the application's: the loop is the
+ * default one, as files have no queues. */
+static void on_link(void *ctx, int error)
+{
+    (void)ctx;
+    if (error == -ENODATA)
+        ev_break(ev_default_loop(0), EVBREAK_ALL);
+}
+
 int host_start(struct host *h, host_event_fn *on_event, void *ctx)
 {
     struct netif_loop_config cfg = {
@@ -284,6 +307,7 @@ int host_start(struct host *h, host_event_fn *on_event, void *ctx)
         /* On a link in memory the peer can only go on when we return. */
         .linger_us = strcmp(netif_caps(h->nif)->kind, "mem") == 0 ? 1 : 0,
         .on_event = on_event,
+        .on_link = h->opt->pcap_read ? on_link : NULL,
         .ctx = ctx,
         .group = h->group,
         .member = h->member};

@@ -37,6 +37,7 @@ enum host_gather { HOST_GATHER_AUTO, HOST_GATHER_ALWAYS, HOST_GATHER_NEVER };
 struct host_options {
     const char *ifname; /* AF_XDP, or */
     const char *tap;    /* TAP, or */
+    const char *pcap_live, *pcap_read; /* libpcap on an interface, or a file, or */
     uint32_t queue;
     uint32_t queues; /* 0 = one; HOST_QUEUES_ALL */
     struct zest_addr ip;
@@ -61,6 +62,7 @@ struct host_options {
     const char *record, *pcap; /* files; NULL = none */
     uint64_t record_max, pcap_max;
     bool no_offload;
+    bool pcap_fast, promisc;
     uint32_t pcap_ring; /* seconds; 0 = all of it is written */
     uint64_t pcap_ring_max;
 };

@@ -36,13 +36,22 @@ enum {
     O_PCAP_MAX,
     O_PCAP_RING,
     O_PCAP_RING_MAX,
-    O_NO_OFFLOAD
+    O_NO_OFFLOAD,
+    O_PCAP_LIVE,
+    O_PCAP_READ,
+    O_PCAP_FAST,
+    O_PROMISC
 };
 
 const struct opt host_opts[] = {
     OPT_HEAD("Link (one of them):"),
     {'I', "interface", "IF", "AF_XDP on this network interface (root)"},
     {O_TAP, "tap", "NAME", "a TAP interface of this name, made if there is none"},
+    {O_PCAP_LIVE, "pcap-live", "IF",
+     "libpcap on this network interface: any driver, no XDP (root)"},
+    {O_PCAP_READ, "pcap-read", "FILE",
+     "the frames to --ip in a capture file, at the pace at which they were captured; what is sent "
+     "goes nowhere (but see --pcap)"},
     OPT_HEAD("Address:"),
     {O_IP, "ip", "A.B.C.D/N",
      "the stack's own address and subnet; one that no host uses, this one's kernel included. Or "
@@ -72,6 +81,9 @@ const struct opt host_opts[] = {
      "send payload that has no headroom from where it lies, as several descriptors a frame: auto "
      "(if that is measured to cost less than copying it; up to 384 frames to nobody), always, or "
      "never (copy it behind its headers; counted)"},
+    {O_PROMISC, "promisc", NULL,
+     "--pcap-live: in promiscuous mode, with a MAC address of our own instead of the interface's"},
+    {O_PCAP_FAST, "pcap-fast", NULL, "--pcap-read: as fast as it goes"},
     {O_NO_OFFLOAD, "no-offload", NULL,
      "TAP: send and take whole packets with their checksums, not frames of up to 64 KiB that the "
      "kernel cuts, or has not cut"},
@@ -204,6 +216,18 @@ bool host_option(struct host_options *o, int key, const char *name, const char *
     case O_PCAP_MAX:
         o->pcap_max = opt_size(name, arg, 4096, 1ull << 40);
         return true;
+    case O_PCAP_LIVE:
+        o->pcap_live = arg;
+        return true;
+    case O_PCAP_READ:
+        o->pcap_read = arg;
+        return true;
+    case O_PCAP_FAST:
+        o->pcap_fast = true;
+        return true;
+    case O_PROMISC:
+        o->promisc = true;
+        return true;
     case O_NO_OFFLOAD:
         o->no_offload = true;
         return true;
@@ -243,20 +267,30 @@ static const char *kernel_owns(const struct zest_addr *ip, char name[64])
 
 void host_options_check(struct host_options *o)
 {
-    int links = (o->ifname != NULL) + (o->tap != NULL) + o->mem;
+    int links = (o->ifname != NULL) + (o->tap != NULL) + (o->pcap_live != NULL) +
+                (o->pcap_read != NULL) + o->mem;
     if (links == 0)
         say_usage("which link? Give one of\n"
                   "    -I IF --ip A.B.C.D/N        AF_XDP on interface IF, as root\n"
-                  "    --tap NAME --ip A.B.C.D/N   a TAP interface");
+                  "    --tap NAME --ip A.B.C.D/N   a TAP interface\n"
+                  "    --pcap-live IF, --pcap-read FILE   libpcap");
     if (links > 1)
-        say_usage("more than one link given: choose between %s%s%s", o->ifname ? "-I " : "",
-                  o->tap ? "--tap " : "", o->mem ? "--mem" : "");
+        say_usage("more than one link given: choose between %s%s%s%s%s", o->ifname ? "-I " : "",
+                  o->tap ? "--tap " : "", o->pcap_live ? "--pcap-live " : "",
+                  o->pcap_read ? "--pcap-read " : "", o->mem ? "--mem" : "");
     if (o->n_ports || o->host_ip)
         host_beside_kernel(o);
     if (!o->mem && !o->have_ip)
         say_usage("which address is the stack to have? Give --ip A.B.C.D/N, one that is free in "
                   "the subnet of %s",
-                  o->ifname ? o->ifname : o->tap);
+                  o->ifname      ? o->ifname
+                  : o->tap       ? o->tap
+                  : o->pcap_live ? o->pcap_live
+                                 : o->pcap_read);
+    if (o->promisc && !o->pcap_live)
+        say_usage("--promisc is for --pcap-live");
+    if (o->pcap_fast && !o->pcap_read)
+        say_usage("--pcap-fast is for --pcap-read");
     if (o->host_cidr && !o->tap)
         say_usage("--host-ip is for --tap: other links have no kernel's side of their own");
     if (o->mtu && o->ifname)
@@ -272,7 +306,7 @@ void host_options_check(struct host_options *o)
     if (o->pcap_ring && !o->pcap)
         say_usage("--pcap-ring: into which file, if something goes wrong? Give --pcap FILE");
     char name[64];
-    if (o->have_ip && !o->mem && !o->n_ports && kernel_owns(&o->ip, name)) {
+    if (o->have_ip && !o->mem && !o->pcap_read && !o->n_ports && kernel_owns(&o->ip, name)) {
         char text[ZEST_ADDR_TEXT];
         say_usage("--ip: %s is already this host's own (on %s): give the stack another address of "
                   "that subnet, or some ports of this one (--ip host --ports LIST)",

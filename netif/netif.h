@@ -7,7 +7,7 @@
  * caps.frame_descs netif_tx(nif, frames, n);             hands them over; may only queue them
  *     netif_kick(nif);                      gets the queued ones going, and reaps what was sent
  *
- * Kinds: AF_XDP, TAP, and a pair in memory. All of them use the pool's memory in place; what a kind
+ * Kinds: AF_XDP, TAP, libpcap, and a pair in memory. All of them use the pool's memory in place; what a kind
  * can't do in place (TAP has to read and write) is the kernel's copy, not ours.
  *
  * Functions return 0, a count or -errno. The ones that open a link also fill in a sentence for
@@ -36,7 +36,7 @@ struct netif_error {
 
 /* What a link turned out to be able to do. */
 struct netif_caps {
-    const char *kind;     /* "xdp", "tap", "mem" */
+    const char *kind;     /* "xdp", "tap", "pcap", "mem" */
     const char *mode;     /* xdp: "zero-copy", "copy", "generic"; else the kind */
     const char *why_copy; /* xdp: why zero-copy could not be had; NULL = it is, or was not wanted */
     char name[32];        /* of the interface */
@@ -139,6 +139,19 @@ NETIF_API int netif_open_tap(const struct netif_tap_config *cfg, struct netif **
 /* n queues of one interface, as with AF_XDP: a link and a thread for each. */
 NETIF_API int netif_open_tap_queues(const struct netif_tap_config *cfg, unsigned n,
                                     struct netif **out, struct netif_error *err);
+
+struct netif_pcap_config {
+    struct zbuf_pool *pool;
+    struct zest_addr ip; /* frames to it, and ARP for it, come to us */
+    const char *ifname;  /* live, */
+    bool promisc;        /* with a MAC address of our own, not the interface's; */
+    const char *file;    /* or a capture file as input: what is sent goes nowhere, and when the file
+                            has ended the link is gone (-ENODATA) */
+    bool fast;           /* as fast as it goes, not at the pace at which it was captured */
+    uint16_t mtu;        /* of a file; 0 = 1500 */
+};
+NETIF_API int netif_open_pcap(const struct netif_pcap_config *cfg, struct netif **out,
+                              struct netif_error *err);
 
 struct netif_mem_config {
     struct zbuf_pool
