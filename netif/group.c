@@ -91,12 +91,20 @@ static bool concerns_all(const struct zbuf *zb)
            (p[ETH_HEADER + 6] << 8 | p[ETH_HEADER + 7]) != ARP_REQUEST;
 }
 
-static void share(struct netif_group *g, unsigned member, struct zbuf *zb, uint32_t origin)
+/* A copy: a stack may write to the header of a segment that it is given. Without memory the next
+ * one asks again. */
+static void share(struct netif_group *g, unsigned member, const struct zbuf *zb, uint32_t origin)
 {
     if (next_of(g, member) == origin)
         return;
-    zbuf_ref(zb);
-    send_on(g, member, zb, origin);
+    struct zbuf *copy = zbuf_alloc(zb->pool, zb->len);
+    if (!copy) {
+        count(&g->m[member].dropped);
+        return;
+    }
+    memcpy(copy->data, zb->data, zb->len);
+    copy->len = zb->len;
+    send_on(g, member, copy, origin);
 }
 
 unsigned group_sort(struct netif_group *g, unsigned member, struct zest *z, struct zbuf **frames,
