@@ -254,14 +254,21 @@ static void mtu(struct doctor_report *r, const struct netif_probe_host *h,
 
 /* ---- others */
 
-static void programs(struct doctor_report *r, const struct netif_probe_if *i,
-                     const struct doctor_wish *w)
+static void programs(struct doctor_report *r, const struct netif_probe_host *h,
+                     const struct netif_probe_if *i, const struct doctor_wish *w)
 {
     static const char *const places[] = {"native", "generic", "offloaded"};
     static const char *const flags[] = {"xdpdrv", "xdpgeneric", "xdpoffload"};
     for (unsigned k = 0; k < i->n_xdp; k++) {
         const struct netif_probe_xdp *x = &i->xdp[k];
         char by[96] = ", attached by netlink", name[80] = "";
+        if (strcmp(x->name, "xdp_dispatcher") == 0 && h->bpf_fs == NETIF_YES) {
+            doctor_find(r, DOCTOR_NOTE, "xdp-attached",
+                        "libxdp's dispatcher is here (program %u, %s): a start joins it, and what "
+                        "is in it stays",
+                        x->prog_id, places[x->place]);
+            continue;
+        }
         if (x->link_id && x->holder)
             snprintf(by, sizeof by, ", by link %u of process %d (%s)", x->link_id, x->holder,
                      x->holder_name);
@@ -417,7 +424,7 @@ void doctor_examine_if(struct doctor_report *r, const struct netif_probe_host *h
     checksums(r, h, i);
     queues(r, i, w);
     mtu(r, h, i);
-    programs(r, i, w);
+    programs(r, h, i, w);
     sockets(r, i, w);
     peer(r, i);
     offloads(r, i);

@@ -336,6 +336,14 @@ static void programs_of_others(void)
     strcpy(i.xdp[0].pinned, "/sys/fs/bpf/fw");
     interface(&i);
     CU_ASSERT(says(DOCTOR_PROBLEM, "xdp-attached", "/sys/fs/bpf/fw", "rm /sys/fs/bpf/fw"));
+    /* The one that shares. */
+    strcpy(i.xdp[0].name, "xdp_dispatcher");
+    interface(&i);
+    CU_ASSERT(says(DOCTOR_NOTE, "xdp-attached", "a start joins it", "") && r.afxdp);
+    struct netif_probe_host h = good_host();
+    h.bpf_fs = NETIF_NO;
+    doctor_examine_if(&r, &h, &i, &wish);
+    CU_ASSERT_FALSE(r.afxdp);
     i.n_xdp = 0;
     i.n_sockets = 1;
     i.sockets[0] = (struct netif_probe_socket){.queue = 1, .holder = 5};
