@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "group.h"
+#include "loop_link.h"
 #include "loop_mem.h"
 #include "neigh.h"
 
@@ -55,6 +56,8 @@ struct netif_loop {
     ev_timer poke;  /* room and completions that nobody tells of */
     ev_io mem_io;   /* on mem.epoll_fd */
     struct loop_mem mem;
+    ev_io link_io; /* on link.watch.fd */
+    struct loop_link link;
     ev_idle idle;      /* active: libev does not sleep */
     uint64_t armed_ns; /* what timer is set to */
     uint64_t poke_ns;  /* how far ahead poke is set */
@@ -141,7 +144,7 @@ static void look_for_trouble(struct netif_loop *nl, uint64_t now)
 static void link_failed(struct netif_loop *nl, int err)
 {
     if (err == -ENETDOWN && !nl->nif->error) {
-        if (!nl->said_down)
+        if (!nl->said_down && nl->link.watch.fd < 0) /* else that tells */
             fprintf(stderr, "zest: %s is down: ip link set dev %s up\n", nl->nif->caps.name,
                     nl->nif->caps.name);
         nl->said_down = true;
@@ -373,6 +376,8 @@ static void turn(struct netif_loop *nl)
         return;
     }
     ev_idle_stop(nl->cfg.loop, &nl->idle);
+    if (!nl->gone)
+        loop_link_check(&nl->link, now);
     set_deadline(nl, blocked ? ZEST_NEVER : deadline, now);
     wait_for_link(nl, blocked, worked);
 }
@@ -382,6 +387,7 @@ static void turn(struct netif_loop *nl)
 static void release(struct netif_loop *nl)
 {
     loop_mem_close(&nl->mem);
+    loop_link_close(&nl->link);
     close(nl->epoll_fd);
     free(nl);
 }
@@ -409,6 +415,16 @@ static void on_memory(struct ev_loop *loop, ev_io *w, int revents)
     loop_mem_heard(&((struct netif_loop *)w->data)->mem);
 }
 
+static void on_watch(struct ev_loop *loop, ev_io *w, int revents)
+{
+    struct netif_loop *nl = w->data;
+    (void)revents;
+    if (loop_link_heard(&nl->link, netif_now()))
+        return;
+    ev_io_stop(loop, w);
+    link_failed(nl, nl->nif->error);
+}
+
 static void on_timer(struct ev_loop *loop, ev_timer *w, int revents)
 {
     (void)loop, (void)w, (void)revents; /* the prepare watcher does what is due */
@@ -429,11 +445,13 @@ int netif_loop_start(const struct netif_loop_config *cfg, struct netif_loop **ou
     nl->cfg = *cfg;
     nl->nif = cfg->nif;
     nl->z = cfg->z;
+    loop_link_open(&nl->link, &nl->cfg);
     nl->poke_ns = POKE_MIN_NS;
     nl->linger_ns = (cfg->linger_us ? cfg->linger_us : LINGER_DEF_US) * 1000ull;
     nl->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (nl->epoll_fd < 0) {
         int rc = -errno;
+        loop_link_close(&nl->link);
         free(nl);
         return rc;
     }
@@ -463,6 +481,11 @@ int netif_loop_start(const struct netif_loop_config *cfg, struct netif_loop **ou
     ev_prepare_start(cfg->loop, &nl->prepare);
     ev_io_start(cfg->loop, &nl->io);
     ev_io_start(cfg->loop, &nl->mem_io);
+    if (nl->link.watch.fd >= 0) {
+        ev_io_init(&nl->link_io, on_watch, nl->link.watch.fd, EV_READ);
+        nl->link_io.data = nl;
+        ev_io_start(cfg->loop, &nl->link_io);
+    }
     *out = nl;
     return 0;
 }
@@ -494,6 +517,7 @@ void netif_loop_stop(struct netif_loop *nl)
     ev_prepare_stop(loop, &nl->prepare);
     ev_io_stop(loop, &nl->io);
     ev_io_stop(loop, &nl->mem_io);
+    ev_io_stop(loop, &nl->link_io);
     ev_timer_stop(loop, &nl->timer);
     ev_timer_stop(loop, &nl->poke);
     ev_idle_stop(loop, &nl->idle);

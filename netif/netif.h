@@ -251,6 +251,22 @@ NETIF_API void netif_capture_stop(struct netif *nif, struct netif_capture_stats 
 struct ev_loop;
 struct netif_loop;
 
+/* What can happen to a link and need not be its end. */
+enum netif_link_what {
+    NETIF_LINK_DOWN,    /* value 1: it is up, but has no carrier */
+    NETIF_LINK_UP,      /* again; connections retransmit at once */
+    NETIF_LINK_RENAMED, /* name is the new one */
+    NETIF_LINK_MTU, /* value; segments are cut to a smaller one, a larger one is not made use of */
+    NETIF_LINK_STALLED, /* nothing that was sent came back for 5 s; value: descriptors */
+    NETIF_LINK_RESUMED  /* some did after all */
+};
+struct netif_link_event {
+    enum netif_link_what what;
+    const char *name; /* of the interface */
+    uint32_t value;
+    bool grown; /* NETIF_LINK_MTU: it is larger than what is used */
+};
+
 struct netif_loop_config {
     struct ev_loop *loop; /* libev's */
     struct netif *nif;
@@ -266,6 +282,8 @@ struct netif_loop_config {
     /* After work, how long to look for more before going to sleep, in microseconds. To wake a
      * sleeper costs its peer more than a frame does. 0 = 40; 1 = as good as none. */
     uint32_t linger_us;
+    /* From the loop, like on_event. NULL: it is said on standard error. */
+    void (*on_link_change)(void *ctx, const struct netif_link_event *ev);
     /* NULL, or what this stack and link are a part of, and which. */
     struct netif_group *group;
     unsigned member;

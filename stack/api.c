@@ -76,6 +76,22 @@ unsigned zest_events(struct zest *z, struct zest_event *ev, unsigned max)
     return n;
 }
 
+void zest_link_up(struct zest *z, uint64_t now_ns, uint32_t mtu)
+{
+    struct record *r = z->rec;
+
+    if (!r) {
+        stack_link_up(z, now_ns, mtu);
+        return;
+    }
+    record_begin(r, REC_LINK_UP);
+    record_u64(r, now_ns);
+    record_u32(r, mtu);
+    stack_link_up(z, now_ns, mtu);
+    record_hash_u64(r, zest_deadline(z));
+    end(z, 0);
+}
+
 /* ---- opening */
 
 int zest_listen(struct zest *z, const struct zest_addr *local, unsigned backlog, zest_handle *out)

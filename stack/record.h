@@ -62,6 +62,7 @@ enum record_op {
     REC_SET_OPTION,
     REC_CHANGE_PORT,
     REC_URGENT,
+    REC_LINK_UP,
     REC_OPS,
     REC_EXCEPTION = 'x', /* notes */
     REC_SUM = 's',

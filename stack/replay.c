@@ -62,6 +62,7 @@ static const char *const names[REC_OPS] = {
     [REC_SET_OPTION] = "zest_set_option",
     [REC_CHANGE_PORT] = "zest_change_port",
     [REC_URGENT] = "zest_urgent",
+    [REC_LINK_UP] = "zest_link_up",
 };
 
 /* ---- reading */
@@ -243,6 +244,20 @@ static int64_t play_output(struct replay *p)
     return n;
 }
 
+static int64_t play_link_up(struct replay *p)
+{
+    uint64_t now = take_u64(p);
+    uint32_t mtu = take_u32(p);
+
+    if (is_good(p) && (now < p->z->now_ns || now > CLOCK_MAX_NS))
+        damaged(p, "the clock goes backwards");
+    if (!is_good(p))
+        return 0;
+    stack_link_up(p->z, now, mtu);
+    record_hash_u64(p->r, zest_deadline(p->z));
+    return 0;
+}
+
 static int64_t play_events(struct replay *p)
 {
     uint32_t max = min_u32(take_u32(p), BURST_MAX);
@@ -422,6 +437,8 @@ static int64_t play(struct replay *p, enum record_op op)
         return play_output(p);
     case REC_EVENTS:
         return play_events(p);
+    case REC_LINK_UP:
+        return play_link_up(p);
     case REC_LISTEN:
     case REC_ACCEPT:
     case REC_CONNECT:

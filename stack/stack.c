@@ -233,6 +233,14 @@ unsigned stack_output(struct zest *z, uint64_t now_ns, struct zest_frame *out, u
     return n;
 }
 
+void stack_link_up(struct zest *z, uint64_t now_ns, uint32_t mtu)
+{
+    assert(now_ns >= z->now_ns);
+    z->now_ns = now_ns;
+    tcp_link_up(z, mtu);
+    tcp_settle(z);
+}
+
 uint64_t zest_deadline(const struct zest *z)
 {
     if (z->ctrlq.head != z->ctrlq.tail)

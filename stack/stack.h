@@ -155,6 +155,8 @@ static inline void zest_frame_clear(struct zest_frame *f)
 void stack_input(struct zest *z, uint64_t now_ns, struct zbuf **frames, unsigned n);
 unsigned stack_output(struct zest *z, uint64_t now_ns, struct zest_frame *out, unsigned max);
 
+void stack_link_up(struct zest *z, uint64_t now_ns, uint32_t mtu);
+
 /* What the pool answers is an input, too. All that the stack asks of it goes through these three,
  * or through record_ask(). */
 static inline struct zbuf *stack_alloc(struct zest *z, struct zbuf_budget *budget, size_t bytes)

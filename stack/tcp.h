@@ -64,6 +64,8 @@ void tcp_fini(struct zest *z);
 
 void tcp_input(struct zest *z, struct pkt *pk);
 void tcp_icmp_error(struct zest *z, const struct icmp_error *e);
+/* The link carries frames again, or no longer such large ones. mtu 0: as before. */
+void tcp_link_up(struct zest *z, uint32_t mtu);
 /* Sends what may be sent now. Returns the number of frames. */
 unsigned tcp_run(struct zest *z, struct zest_frame *out, unsigned max);
 /* When tcp_run() next has work; 0 = now. */

@@ -165,6 +165,10 @@ enum zest_claim {
 };
 ZEST_API enum zest_claim zest_claim(const struct zest *z, const struct zbuf *frame,
                                     zest_handle *conn);
+/* The link is up again after it was down, or its MTU has become smaller (mtu: of IP packets; 0, or
+ * a larger one than before: no change). Connections that wait for a retransmission timer which has
+ * backed off meanwhile send at the next zest_output(); segments that no longer fit are cut anew. */
+ZEST_API void zest_link_up(struct zest *z, uint64_t now_ns, uint32_t mtu);
 /* When zest_output() next has work if nothing comes in: 0 = now, ZEST_NEVER = not until then. Ask
  * it after any other call. */
 ZEST_API uint64_t zest_deadline(const struct zest *z);

@@ -1,0 +1,120 @@
+/* loop_link.c - what happens to a link while a loop runs on it, told to the application, or to
+ * people.
+ *
+ * Most faults mend themselves: AF_XDP sockets and TAPs stay bound while their interface is down,
+ * renamed, or changes its queues, and TCP repeats what was lost. What TCP cannot know is that the
+ * link is up again; so it is told (zest_link_up), and does not wait for a timer that backed off
+ * meanwhile. An MTU that became smaller has it cut its segments anew.
+ *
+ * A link that keeps what it was given is noticed by the absence of completions. Its segments stay
+ * accounted for (in_flight), and come home when it is closed. */
+#include "loop_link.h"
+
+#include <errno.h>
+#include <net/if.h>
+#include <stdio.h>
+#include <string.h>
+
+#define STALL_NS 5000000000u
+
+static void say(const struct netif_link_event *e)
+{
+    switch (e->what) {
+    case NETIF_LINK_DOWN:
+        if (e->value)
+            fprintf(stderr, "zest: %s has no carrier: is the other end up?\n", e->name);
+        else
+            fprintf(stderr, "zest: %s is down: ip link set dev %s up\n", e->name, e->name);
+        break;
+    case NETIF_LINK_UP:
+        fprintf(stderr, "zest: %s is up again\n", e->name);
+        break;
+    case NETIF_LINK_RENAMED:
+        fprintf(stderr, "zest: the interface is now called %s\n", e->name);
+        break;
+    case NETIF_LINK_MTU:
+        fprintf(stderr, "zest: %s: its MTU is now %u%s\n", e->name, e->value,
+                e->grown ? "; a restart makes use of it" : "");
+        break;
+    case NETIF_LINK_STALLED:
+        fprintf(stderr,
+                "zest: %s keeps what it is given: nothing of %u descriptors came back for 5 s\n",
+                e->name, e->value);
+        break;
+    case NETIF_LINK_RESUMED:
+        fprintf(stderr, "zest: %s gives back again what it is given\n", e->name);
+        break;
+    }
+}
+
+static void tell(const struct loop_link *l, enum netif_link_what what, uint32_t value, bool grown)
+{
+    struct netif_link_event e = {
+        .what = what, .name = l->nif->caps.name, .value = value, .grown = grown};
+    if (l->cfg->on_link_change)
+        l->cfg->on_link_change(l->cfg->ctx, &e);
+    else if (!l->cfg->group || l->cfg->member == 0) /* once for all queues */
+        say(&e);
+}
+
+void loop_link_open(struct loop_link *l, const struct netif_loop_config *cfg)
+{
+    struct ifinfo info;
+    *l = (struct loop_link){.cfg = cfg, .nif = cfg->nif, .watch = {.fd = -1}};
+    const struct netif_caps *c = &cfg->nif->caps;
+    if (!c->kind || strcmp(c->kind, "mem") == 0 || ifinfo_get(c->name, &info) != 0)
+        return;
+    (void)watch_open(&l->watch, info.index, c->name, info.mtu);
+}
+
+void loop_link_close(struct loop_link *l)
+{
+    watch_close(&l->watch);
+}
+
+bool loop_link_heard(struct loop_link *l, uint64_t now_ns)
+{
+    struct watch_state before, *now = &l->watch.now;
+    if (!watch_look(&l->watch, &before))
+        return true;
+    if (now->gone) {
+        l->nif->error = -ENODEV;
+        return false;
+    }
+    if (strcmp(now->name, before.name) != 0) {
+        snprintf(l->nif->caps.name, sizeof l->nif->caps.name, "%s", now->name);
+        tell(l, NETIF_LINK_RENAMED, 0, false);
+    }
+    bool was_down = l->down;
+    l->down = !now->up || !now->carrier;
+    if (l->down && (!was_down || now->up != before.up))
+        tell(l, NETIF_LINK_DOWN, now->up, false);
+    if (was_down && !l->down)
+        tell(l, NETIF_LINK_UP, 0, false);
+    if (now->mtu != before.mtu)
+        tell(l, NETIF_LINK_MTU, now->mtu, now->mtu > l->nif->caps.mtu);
+    /* A link that went down and up between two looks shows no difference here: what it lost then is
+     * repeated soon in any case. */
+    if ((was_down && !l->down) || now->mtu < before.mtu)
+        zest_link_up(l->cfg->z, now_ns, now->mtu);
+    return true;
+}
+
+void loop_link_check(struct loop_link *l, uint64_t now_ns)
+{
+    unsigned waiting = link_in_flight(l->nif);
+    uint64_t done = l->nif->stats.tx_frames - waiting;
+    /* A frame of several descriptors counts below zero until they are back. */
+    bool progress = waiting == 0 || (int64_t)(done - l->done) > 0;
+    l->done = done;
+    if (progress || l->down) {
+        l->progress_ns = now_ns;
+        if (l->stalled && progress) {
+            l->stalled = false;
+            tell(l, NETIF_LINK_RESUMED, 0, false);
+        }
+    } else if (!l->stalled && now_ns - l->progress_ns >= STALL_NS) {
+        l->stalled = true;
+        tell(l, NETIF_LINK_STALLED, waiting, false);
+    }
+}

@@ -1,0 +1,26 @@
+/* loop_link.h - a loop's eye on its link; see loop_link.c. Private to netif/. */
+#ifndef NETIF_LOOP_LINK_H
+#define NETIF_LOOP_LINK_H
+
+#include "link.h"
+#include "watch.h"
+
+struct loop_link {
+    const struct netif_loop_config *cfg;
+    struct netif *nif;
+    struct watch watch; /* fd -1: the link is no interface, or cannot be watched */
+    bool down;
+    bool stalled;
+    uint64_t done;        /* frames sent and given back, when last looked at */
+    uint64_t progress_ns; /* when that last grew, or there was nothing to wait for */
+};
+
+void loop_link_open(struct loop_link *l, const struct netif_loop_config *cfg);
+void loop_link_close(struct loop_link *l);
+/* The watch is readable. What it leads to in the stack is done here; false: the interface is gone,
+ * and nif->error is set. */
+bool loop_link_heard(struct loop_link *l, uint64_t now_ns);
+/* Does the link give back what it is given? */
+void loop_link_check(struct loop_link *l, uint64_t now_ns);
+
+#endif

@@ -1,0 +1,121 @@
+#!/bin/bash
+# Links break: with a transfer going on, either side goes down and comes up again, the interface is
+# renamed, its MTU and queues change, others try to take the XDP program off, the interface is
+# deleted. What can go on goes on, with every byte intact; what can't ends in a clear sentence. And in
+# each case all memory comes home.
+. "$(dirname "$0")/lib.sh"
+lab_enter "$@"
+needs xdp
+
+# slow_echo: SIZE bytes through the echo in about three seconds, in the background; echoed waits for it
+slow_echo() {
+    head -c "$SIZE" /dev/urandom >"$LAB_TMP/in"
+    {
+        pv -q -L $((SIZE / 3)) "$LAB_TMP/in" |
+            peer timeout 60 socat -b 16384 -t 30 - TCP:$LAB_ZEST_IP:7 >"$LAB_TMP/out"
+    } 2>"$LAB_TMP/client.log" &
+    CLIENT=$!
+    sleep 0.7
+}
+echoed() {
+    wait "$CLIENT"
+    cat "$LAB_TMP/client.log"
+    cmp "$LAB_TMP/in" "$LAB_TMP/out"
+}
+said() { # in the echo's log
+    cat "$LAB_TMP/echo.log"
+    grep -qE "$1" "$LAB_TMP/echo.log"
+}
+soon_said() {
+    for _ in {1..60}; do
+        grep -qE "$1" "$LAB_TMP/echo.log" && return
+        sleep 0.05
+    done
+    said "$1"
+}
+SIZE=6000000
+
+# Faults that pass: every byte arrives, and soon after the link is back.
+while IFS='|' read -r what command sentence; do
+    lab_link 1500
+    check "zest echo starts" start_echo || finish
+    slow_echo
+    check "$what: $command" bash -c "$command"
+    [ -n "$sentence" ] && check "$what: it says so" soon_said "$sentence"
+    check "$what: every byte comes back" echoed
+    check "$what: all memory home" stop_echo
+    check "$what: no connection ended in an error" echo_said ', 0 ended in an error,'
+    ip link del zz0 2>/dev/null
+    lab_unlink
+done <<'END'
+our side flaps|ip link set z0 down; sleep 1.5; ip link set z0 up|z0 is up again
+their side flaps|ip -n peer link set p0 down; sleep 1.5; ip -n peer link set p0 up|z0 has no carrier
+a carrier that flutters|for i in 1 2 3 4 5; do ip -n peer link set p0 down; ip -n peer link set p0 up; done|
+another name|ip link set z0 name zz0|the interface is now called zz0
+a larger MTU|ip link set z0 mtu 3000|z0: its MTU is now 3000; a restart
+a smaller MTU on both sides|ip -n peer link set p0 mtu 1000; ip link set z0 mtu 1000|z0: its MTU is now 1000
+someone takes XDP off|! ip link set z0 xdp off|
+more queues here|ethtool -L z0 rx 2 tx 2|
+more queues there|nsenter --net=/run/netns/peer ethtool -L p0 rx 2|
+END
+
+# The timer does not decide when it goes on: eight seconds of silence have it back off to many
+# seconds, but not a second after the link is up the transfer has moved.
+lab_link 1500
+check "zest echo starts" start_echo || finish
+slow_echo
+ip link set z0 down
+sleep 8
+before=$(stat -c %s "$LAB_TMP/out")
+ip link set z0 up
+sleep 1.5
+moved() { [ "$(stat -c %s "$LAB_TMP/out")" -gt "$before" ]; }
+check "after a long time down it goes on at once" moved
+check "and every byte comes back" echoed
+check "all memory home" stop_echo
+lab_unlink
+
+# Faults that do not pass.
+for command in "ip link del z0" "ip -n peer link del p0"; do
+    lab_link 1500
+    check "zest echo starts" start_echo || finish
+    slow_echo
+    check "$command" bash -c "$command"
+    check "it says that the interface is gone" soon_said 'z0 is gone'
+    check "all memory home" stop_echo
+    kill "$CLIENT" 2>/dev/null
+    wait "$CLIENT" 2>/dev/null
+    lab_unlink
+done
+
+# TAP: the kernel's side.
+tap_link() {
+    LAB_LINK=(--tap t0 --ip 10.78.0.2/24 --host-ip 10.78.0.1/24)
+    LAB_TAP_IP=10.78.0.2
+}
+tap_echo() {
+    head -c 3000000 /dev/urandom >"$LAB_TMP/in"
+    (pv -q -L 1000000 "$LAB_TMP/in" | timeout 60 socat -b 16384 -t 30 - TCP:$LAB_TAP_IP:7 >"$LAB_TMP/out") 2>"$LAB_TMP/client.log" &
+    CLIENT=$!
+    sleep 0.7
+}
+tap_link
+while IFS='|' read -r what command sentence; do
+    check "TAP: zest echo starts" start_echo || finish
+    tap_echo
+    check "TAP, $what: $command" bash -c "$command"
+    check "TAP, $what: it says so" soon_said "$sentence"
+    check "TAP, $what: every byte comes back" echoed
+    check "TAP, $what: all memory home" stop_echo
+done <<'END'
+the host's side flaps|ip link set t0 down; sleep 1.5; ip link set t0 up|t0 is up again
+another name|ip link set t0 name tt0|the interface is now called tt0
+a smaller MTU|ip link set t0 mtu 1300|t0: its MTU is now 1300
+END
+check "TAP: zest echo starts" start_echo || finish
+tap_echo
+ip link del t0
+check "TAP, deleted: it says so" soon_said 't0 is gone'
+check "TAP, deleted: all memory home" stop_echo
+kill "$CLIENT" 2>/dev/null
+finish
