@@ -35,8 +35,8 @@ enum host_gather { HOST_GATHER_AUTO, HOST_GATHER_ALWAYS, HOST_GATHER_NEVER };
 
 #define HOST_PORTS 64 /* ranges */
 struct host_options {
-    const char *ifname; /* AF_XDP, or */
-    const char *tap;    /* TAP, or */
+    const char *ifname;                /* AF_XDP, or */
+    const char *tap;                   /* TAP, or */
     const char *pcap_live, *pcap_read; /* libpcap on an interface, or a file, or */
     uint32_t queue;
     uint32_t queues; /* 0 = one; HOST_QUEUES_ALL */

@@ -7,8 +7,8 @@
  * caps.frame_descs netif_tx(nif, frames, n);             hands them over; may only queue them
  *     netif_kick(nif);                      gets the queued ones going, and reaps what was sent
  *
- * Kinds: AF_XDP, TAP, libpcap, and a pair in memory. All of them use the pool's memory in place; what a kind
- * can't do in place (TAP has to read and write) is the kernel's copy, not ours.
+ * Kinds: AF_XDP, TAP, libpcap, and a pair in memory. All of them use the pool's memory in place;
+ * what a kind can't do in place (TAP has to read and write) is the kernel's copy, not ours.
  *
  * Functions return 0, a count or -errno. The ones that open a link also fill in a sentence for
  * people: what went wrong, with which name, and what to do. */
