@@ -68,9 +68,11 @@ int mem_init(struct zest *z, void *groups)
     m->group = groups;
     memset(groups, 0, mem_size(cfg));
     /* Applications on both sides may fill their pools with what they send, and still read: a few
-     * segments are always there to receive into, or neither would ever get a byte. */
+     * segments are always there to receive into, or neither would ever get a byte. As many as there
+     * may be: no more than the ceiling lets through. */
+    uint64_t segs = min_u64(TCP_RX_MIN, cfg->rx_hold_max / m->seg);
     struct zbuf_budget_config all = {.name = "received",
-                                     .min_bytes = min_u64(TCP_RX_MIN * m->seg, cfg->rx_hold_max),
+                                     .min_bytes = segs * m->seg,
                                      .min_seg = m->seg,
                                      .max_bytes = cfg->rx_hold_max};
     struct zbuf_budget_config kept = {.name = "kept for connections", .min_seg = m->seg};
@@ -177,7 +179,7 @@ int mem_group_limits(struct zest *z, struct tcp_group *g, uint64_t min, uint64_t
 {
     if (g == &z->tcp.mem.group[0])
         return -ENOBUFS;
-    if (max && max < min)
+    if (max && max < (uint64_t)segs_for(z, min) * z->tcp.mem.seg)
         return -EINVAL;
     int err = resize(z, g->budget, min, max);
     if (err < 0)

@@ -163,9 +163,20 @@ static void promise(struct zbuf_budget *b, uint32_t n)
     c->unmet += unmet(b, b->min_cls);
 }
 
+static uint64_t min_segs_for(const struct zbuf_budget *b, uint64_t bytes)
+{
+    return bytes / class_size(b->min_cls) + (bytes % class_size(b->min_cls) != 0);
+}
+
+/* What is set aside above the ceiling would be lost: to all others, and to b, too. */
+static bool contradict(const struct zbuf_budget *b, uint64_t min_bytes, uint64_t max_bytes)
+{
+    return max_bytes && min_segs_for(b, min_bytes) > max_bytes / class_size(b->min_cls);
+}
+
 static int set_minimum(struct zbuf_budget *b, struct cache *own, uint64_t bytes)
 {
-    uint64_t n = bytes / class_size(b->min_cls) + (bytes % class_size(b->min_cls) != 0);
+    uint64_t n = min_segs_for(b, bytes);
     uint32_t old = b->min_segs;
     if (n > (uint64_t)b->pool->slabs * class_segs(b->min_cls))
         return -ENOBUFS;
@@ -229,12 +240,14 @@ struct zbuf_budget *zbuf_budget_open(struct zbuf_pool *pool, const struct zbuf_b
     struct cache *own = cache_get(pool);
     pool_lock(pool);
     struct zbuf_budget *b = take_id(pool);
+    int err = -ENOBUFS;
     if (b) {
         b->parent = cfg->parent;
         b->min_cls = (uint8_t)class_for(min_seg - ZBUF_OVERHEAD);
         b->max = cfg->max_bytes;
         budget_name(b, cfg->name);
-        if (set_minimum(b, own, cfg->min_bytes) == 0) {
+        err = contradict(b, cfg->min_bytes, b->max) ? -EINVAL : set_minimum(b, own, cfg->min_bytes);
+        if (err == 0) {
             b->open = true;
             if (b->parent)
                 b->parent->children++;
@@ -246,7 +259,7 @@ struct zbuf_budget *zbuf_budget_open(struct zbuf_pool *pool, const struct zbuf_b
     }
     pool_unlock(pool);
     if (!b)
-        errno = ENOBUFS;
+        errno = -err;
     return b;
 }
 
@@ -267,7 +280,7 @@ int zbuf_budget_resize(struct zbuf_budget *b, size_t min_bytes, size_t max_bytes
     struct zbuf_pool *pool = b->pool;
     struct cache *own = cache_get(pool);
     pool_lock(pool);
-    int err = set_minimum(b, own, min_bytes);
+    int err = contradict(b, min_bytes, max_bytes) ? -EINVAL : set_minimum(b, own, min_bytes);
     if (!err) {
         b->max = max_bytes;
         /* What is at hand in magazines was charged under the old ceiling. */

@@ -143,18 +143,20 @@ struct zbuf_budget_config {
     size_t max_bytes;           /* 0 = no ceiling */
     uint64_t reserved[4];
 };
-/* NULL and errno: ENOBUFS (min can't be set aside, or too many budgets), EINVAL. */
+/* NULL and errno: ENOBUFS (min can't be set aside, or too many budgets), EINVAL (also: a minimum
+ * that, rounded up, is above the ceiling). */
 ZBUF_API struct zbuf_budget *zbuf_budget_open(struct zbuf_pool *pool,
                                               const struct zbuf_budget_config *cfg);
-/* Changes minimum and ceiling. 0, or -ENOBUFS with nothing changed when a larger minimum can't be
- * set aside. A ceiling below what is in use stops new allocations until enough has come home. */
+/* Changes minimum and ceiling. 0, or with nothing changed -ENOBUFS when a larger minimum can't be
+ * set aside, -EINVAL when it would be, rounded up, above the ceiling. A ceiling below what is in
+ * use stops new allocations until enough has come home. */
 ZBUF_API int zbuf_budget_resize(struct zbuf_budget *budget, size_t min_bytes, size_t max_bytes);
 
 /* The application's own budget, made with the pool: zbuf_alloc() draws on it. No minimum, no
  * ceiling. */
 ZBUF_API struct zbuf_budget *zbuf_budget_app(struct zbuf_pool *pool);
-/* name is copied (cut at ZBUF_NAME_MAX - 1). min_bytes that can't be set aside: NULL, errno
- * ENOBUFS. max_bytes 0 = no ceiling. */
+/* name is copied (cut at ZBUF_NAME_MAX - 1). NULL and errno as zbuf_budget_open().
+ * max_bytes 0 = no ceiling. */
 ZBUF_API struct zbuf_budget *zbuf_budget_create(struct zbuf_pool *pool, const char *name,
                                                 size_t min_bytes, size_t max_bytes);
 /* 0, or -EBUSY while segments are charged to it or it has children. */

@@ -237,6 +237,19 @@ static void defaults_leave_a_half(void)
     peer_close(&p);
 }
 
+/* What all share as a minimum is whole segments, and can be had: it is not above the ceiling. */
+static void a_minimum_for_all_fits_under_its_ceiling(void)
+{
+    struct peer p;
+    struct zbuf_budget_stat all;
+    peer_open(&p, &(struct zest_config){.mtu = 9000, .rx_hold_max = 82712});
+    CU_ASSERT_FATAL(budget_of(&p, "received", &all));
+    CU_ASSERT_EQUAL(all.min_seg, 16384);
+    CU_ASSERT_EQUAL(all.min, 5 * 16384);
+    CU_ASSERT_EQUAL(all.max, 82712);
+    peer_close(&p);
+}
+
 /* A guarantee that a listener gives its connections is kept, or the connection does not come. */
 static void no_connection_without_its_guarantee(void)
 {
@@ -327,6 +340,10 @@ static void a_listeners_minimum_and_ceiling(void)
     CU_ASSERT_EQUAL(zest_set_option(p.z, first, ZEST_OPT_LISTENER_MEM_MAX, 20 * SEG), -EINVAL);
     CU_ASSERT_EQUAL(zest_set_option(p.z, p.listener, ZEST_OPT_LISTENER_MEM_MIN, 8 * SEG), 0);
     CU_ASSERT_EQUAL(zest_set_option(p.z, p.listener, ZEST_OPT_LISTENER_MEM_MAX, 7 * SEG), -EINVAL);
+    /* In segments, as what is set aside: the eighth would not fit. */
+    CU_ASSERT_EQUAL(zest_set_option(p.z, p.listener, ZEST_OPT_LISTENER_MEM_MIN, 7 * SEG + 1), 0);
+    CU_ASSERT_EQUAL(zest_set_option(p.z, p.listener, ZEST_OPT_LISTENER_MEM_MAX, 8 * SEG - 1),
+                    -EINVAL);
     CU_ASSERT_EQUAL(zest_set_option(p.z, p.listener, ZEST_OPT_LISTENER_MEM_MAX, 20 * SEG), 0);
     CU_ASSERT_EQUAL(zest_set_option(p.z, p.listener, ZEST_OPT_LISTENER_MEM_MIN, 1u << 29), -EINVAL);
     CU_ASSERT_FATAL(budget_of(&p, "listener :80", &b));
@@ -478,8 +495,8 @@ static void bytes_that_change_before_the_ack_are_found(void)
 
 CHECK_MAIN("tcp mem", CHECK(nothing_stops_one_within_its_guarantee),
            CHECK(a_minimum_is_there_when_all_else_is_gone), CHECK(promises_add_up),
-           CHECK(defaults_leave_a_half), CHECK(no_connection_without_its_guarantee),
-           CHECK(what_is_kept_for_one_is_not_anothers), CHECK(a_connections_ceiling),
-           CHECK(a_listeners_minimum_and_ceiling), CHECK(listeners_come_and_go),
-           CHECK(a_refused_copy_is_told_of_memory), CHECK(a_segments_connection_is_known),
-           CHECK(bytes_that_change_before_the_ack_are_found))
+           CHECK(defaults_leave_a_half), CHECK(a_minimum_for_all_fits_under_its_ceiling),
+           CHECK(no_connection_without_its_guarantee), CHECK(what_is_kept_for_one_is_not_anothers),
+           CHECK(a_connections_ceiling), CHECK(a_listeners_minimum_and_ceiling),
+           CHECK(listeners_come_and_go), CHECK(a_refused_copy_is_told_of_memory),
+           CHECK(a_segments_connection_is_known), CHECK(bytes_that_change_before_the_ack_are_found))

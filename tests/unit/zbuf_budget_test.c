@@ -131,6 +131,30 @@ static void bad_configurations_are_refused(void)
     done_with(other);
 }
 
+/* Of a minimum above the ceiling a part could never be had, not even by those it is for. */
+static void a_minimum_fits_under_its_ceiling(void)
+{
+    struct zbuf_pool *pool = pool_of(2 * MIB);
+    struct zbuf_budget_config cfg = {
+        .name = "b", .min_bytes = 5 * 16384 + 1, .min_seg = 16384, .max_bytes = 6 * 16384 - 1};
+    errno = 0;
+    CU_ASSERT_PTR_NULL(zbuf_budget_open(pool, &cfg)); /* the minimum is six segments */
+    CU_ASSERT_EQUAL(errno, EINVAL);
+    cfg.min_bytes = 5 * 16384;
+    struct zbuf_budget *b = zbuf_budget_open(pool, &cfg);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(b);
+    CU_ASSERT_EQUAL(zbuf_budget_resize(b, 5 * 16384 + 1, 6 * 16384 - 1), -EINVAL);
+    CU_ASSERT_EQUAL(zbuf_budget_resize(b, 5 * 16384, 5 * 16384 - 1), -EINVAL);
+    CU_ASSERT_EQUAL(zbuf_budget_resize(b, SIZE_MAX / 2, SIZE_MAX), -ENOBUFS);
+    CU_ASSERT_EQUAL(bstat(pool, b).min, 5 * 16384);
+    CU_ASSERT_EQUAL(bstat(pool, b).max, 6 * 16384 - 1);
+    CU_ASSERT_EQUAL(zbuf_alloc_bulk(b, FITS(16384), held, 6), 5);
+    zbuf_free_bulk(held, 5);
+    CU_ASSERT_EQUAL(zbuf_budget_resize(b, 5 * 16384 + 1, 0), 0); /* no ceiling */
+    CU_ASSERT_EQUAL(zbuf_budget_destroy(b), 0);
+    done_with(pool);
+}
+
 static void names_are_cut_and_ids_used_again(void)
 {
     struct zbuf_pool *pool = pool_of(2 * MIB);
@@ -484,17 +508,15 @@ static void a_descriptor_tells_who_sleeps(void)
     done_with(pool);
 }
 
-CHECK_MAIN("zbuf_budget", CHECK(no_flood_takes_what_is_set_aside),
-           CHECK(elasticity_spares_what_is_set_aside),
-           CHECK(a_minimum_that_is_not_there_is_refused), CHECK(bad_configurations_are_refused),
-           CHECK(names_are_cut_and_ids_used_again), CHECK(children_share_their_parents_ceiling),
-           CHECK(a_childs_minimum_is_carved_out_of_its_parents),
-           CHECK(a_lower_ceiling_takes_effect_as_buffers_come_home),
-           CHECK(a_minimum_grows_only_if_it_can),
-           CHECK(what_is_at_hand_for_one_is_taken_back_for_another),
-           CHECK(a_charge_moves_only_to_those_who_may),
-           CHECK(a_frame_is_handed_on_only_for_a_replacement),
-           CHECK(who_waits_is_told_once_memory_is_back), CHECK(room_under_a_ceiling_wakes_too),
-           CHECK(one_who_waits_can_change_its_mind), CHECK(a_descriptor_tells_who_sleeps),
-           CHECK(two_wait_on_one_budget),
-           CHECK(a_childs_minimum_is_kept_free_under_its_parents_ceiling))
+CHECK_MAIN(
+    "zbuf_budget", CHECK(no_flood_takes_what_is_set_aside),
+    CHECK(elasticity_spares_what_is_set_aside), CHECK(a_minimum_that_is_not_there_is_refused),
+    CHECK(bad_configurations_are_refused), CHECK(a_minimum_fits_under_its_ceiling),
+    CHECK(names_are_cut_and_ids_used_again), CHECK(children_share_their_parents_ceiling),
+    CHECK(a_childs_minimum_is_carved_out_of_its_parents),
+    CHECK(a_lower_ceiling_takes_effect_as_buffers_come_home), CHECK(a_minimum_grows_only_if_it_can),
+    CHECK(what_is_at_hand_for_one_is_taken_back_for_another),
+    CHECK(a_charge_moves_only_to_those_who_may), CHECK(a_frame_is_handed_on_only_for_a_replacement),
+    CHECK(who_waits_is_told_once_memory_is_back), CHECK(room_under_a_ceiling_wakes_too),
+    CHECK(one_who_waits_can_change_its_mind), CHECK(a_descriptor_tells_who_sleeps),
+    CHECK(two_wait_on_one_budget), CHECK(a_childs_minimum_is_kept_free_under_its_parents_ceiling))

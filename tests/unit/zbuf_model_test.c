@@ -389,6 +389,12 @@ static void promise(struct budget *b, uint32_t n)
     p->given += b->carved;
 }
 
+/* Nobody is promised what his own ceiling would refuse. */
+static bool fits_under(uint32_t n, unsigned cls, uint64_t max)
+{
+    return !max || (uint64_t)n * size_of(cls) <= max;
+}
+
 static void op_budget_open(void)
 {
     struct budget *b = &m.budget[1 + rnd(BUDGETS - 1)], *p = any_budget();
@@ -403,7 +409,7 @@ static void op_budget_open(void)
                          .max = rnd(2) ? 0 : (uint64_t)rnd(4 * ZBUF_SLAB)};
     b->b = (struct zbuf_budget *)b; /* counts as open */
     promise(b, n);
-    bool told = keepable(m.partial, m.empty);
+    bool sound = fits_under(n, cls, b->max), told = sound && keepable(m.partial, m.empty);
     struct zbuf_budget_config cfg = {.name = "model",
                                      .parent = p ? p->b : NULL,
                                      .min_bytes = (size_t)n * size_of(cls),
@@ -411,6 +417,7 @@ static void op_budget_open(void)
                                      .max_bytes = b->max};
     struct zbuf_budget *made = zbuf_budget_open(m.pool, &cfg);
     MUST((made != NULL) == told);
+    MUST(made || errno == (sound ? ENOBUFS : EINVAL));
     b->b = made;
     if (!made)
         promise(b, 0);
@@ -438,7 +445,7 @@ static void op_budget_resize(void)
     struct budget *b = any_budget();
     uint32_t n = rnd(2) ? rnd(1 + segs_of(b->min_cls) * 2) : 0, old = b->min;
     uint64_t max = rnd(2) || b == m.budget ? 0 : rnd(4 * ZBUF_SLAB);
-    int told = n < b->given ? -EBUSY : 0;
+    int told = !fits_under(n, b->min_cls, max) ? -EINVAL : n < b->given ? -EBUSY : 0;
     if (!told) {
         promise(b, n);
         if (!keepable(m.partial, m.empty)) {
