@@ -121,14 +121,27 @@ static void draw_mischief(struct plan *p, struct rng *r)
             p->mischief |= 1ull << f;
 }
 
+/* Segments that a frame arrives in: each must be had, or the frame is lost. */
+static uint32_t most_parts(const struct plan *p)
+{
+    uint32_t most = 1;
+    for (unsigned i = 0; i < p->stacks; i++) {
+        uint32_t parts = p->cut[i] ? (p->cfg[i].mtu + 14u) / p->cut[i] + 1 : 1;
+        most = parts > most ? parts : most;
+    }
+    return most < 128 ? most : 128; /* see wire_receive() */
+}
+
 /* Zero windows for hours: trouble that lasts as long would rightly end connections (R2). */
 static void spare_the_patient(struct plan *p)
 {
+    uint32_t starve_max = 50000 / most_parts(p);
+
     p->lose = p->lose > 50000 ? 50000 : p->lose;
     p->burst_start = p->lose_ack = p->lose_last = p->lose_syn = p->lose_arp = 0;
     p->lose_every = p->lose_every ? 50 : 0;
     p->down_every_ns = p->stall_every_ns = 0;
-    p->starve = p->starve > 50000 ? 50000 : p->starve;
+    p->starve = p->starve > starve_max ? starve_max : p->starve;
     p->mischief &= ~(1ull << F_arp_lie | 1ull << F_syn_flood);
 }
 
@@ -174,8 +187,6 @@ void plan_draw(struct plan *p, struct rng r)
         draw_stack(p, &r, i);
     draw_machines(p, &r);
     draw_mischief(p, &r);
-    if (p->calm_ns > 200 * S)
-        spare_the_patient(p);
     p->one_pool = yes(&r, 30);
     p->pool_size = (yes(&r, 30) ? 16u : 8u) << 20;
 
@@ -200,6 +211,12 @@ void plan_draw(struct plan *p, struct rng r)
     }
     for (unsigned i = 0; i < p->stacks; i++)
         draw_frames(p, &r, i);
+    /* A minimum takes a slab of 2 MiB of its class at least: with frames whole and in parts, of
+     * several stacks, that may be all five classes from 1K to 16K. */
+    if (p->one_pool && most_parts(p) > 1 && p->pool_size < 16u << 20)
+        p->pool_size = 16u << 20;
+    if (p->calm_ns > 200 * S)
+        spare_the_patient(p);
 }
 
 void plan_print(const struct plan *p, FILE *f)
@@ -232,7 +249,8 @@ void plan_print(const struct plan *p, FILE *f)
         fprintf(f,
                 "  stack %u: mtu %u gather %d/%u tso %u csum tx %d rx %d conns %u pbufs %u snd %u "
                 "rcv %u "
-                "hold %llu ctrl %llu; burst %u front %u cut %u tx hold %.3f ms app lag %.3f ms rx %zu\n",
+                "hold %llu ctrl %llu; burst %u front %u cut %u tx hold %.3f ms app lag %.3f ms rx "
+                "%zu\n",
                 i, c->mtu, c->gather, c->gather_max, c->tso_segs, c->tx_csum_offload,
                 c->rx_csum_trusted, c->max_conns, c->max_pbufs, c->snd_buf, c->rcv_buf,
                 (unsigned long long)c->rx_hold_max, (unsigned long long)c->ctrl_reserve,
