@@ -196,7 +196,7 @@ static int attach_alone(struct xdp_prog *p, const struct netif_xdp_config *cfg,
                         const struct ifinfo *info, struct netif_error *err)
 {
     static const struct xdp_wants nobodys;
-    struct parts parts = {NULL};
+    struct parts parts = {.missed = NULL};
     struct bpf_object *obj = open_object(p, cfg, &nobodys, &parts);
     int rc = obj ? bpf_object__load(obj) : -errno;
     if (rc == 0)
@@ -215,7 +215,7 @@ static int attach_among_others(struct xdp_prog *p, const struct netif_xdp_config
                                const struct ifinfo *info)
 {
     struct xdp_wants wants = {0};
-    struct parts parts = {NULL};
+    struct parts parts = {.missed = NULL};
     p->owner_fd = xdp_owner_take(&wants);
     if (p->owner_fd < 0)
         return p->owner_fd;
