@@ -88,7 +88,7 @@ static void update_window(struct tcp_conn *c, const struct tcp_seg *seg)
         seq_gt(c->snd_wl1, seg->seq) || (c->snd_wl1 == seg->seq && seq_gt(c->snd_wl2, seg->ack));
     if (old && seq_leq(seg->ack, c->snd_una))
         return;
-    c->snd_wnd = seg->wnd << c->snd_wscale;
+    c->snd_wnd = seg->wnd;
     c->max_snd_wnd = max_u32(c->max_snd_wnd, c->snd_wnd);
     c->snd_wl1 = seg->seq;
     c->snd_wl2 = seg->ack;

@@ -103,7 +103,7 @@ struct tcp_opts {
 
 /* A received segment, in host order. */
 struct tcp_seg {
-    uint32_t seq, ack, wnd; /* wnd as on the wire, not scaled */
+    uint32_t seq, ack, wnd; /* wnd scaled, if the segment belongs to a connection */
     uint32_t len;           /* payload; data lies at pk->p */
     uint16_t src_port, dst_port;
     uint16_t urp; /* urgent pointer, counted from the first sequence number on the wire */

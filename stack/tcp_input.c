@@ -121,7 +121,7 @@ static void take_syn(struct zest *z, struct tcp_conn *c, const struct tcp_seg *s
         c->ts_recent = seg->opt.ts_val;
         c->ts_recent_ns = z->now_ns;
     }
-    c->snd_wnd = c->max_snd_wnd = seg->wnd; /* never scaled in a SYN */
+    c->snd_wnd = c->max_snd_wnd = seg->wnd;
     c->snd_wl1 = seg->seq;
     c->snd_wl2 = seg->ack;
     tcp_set_mss(z, c);
@@ -241,8 +241,6 @@ static void input_syn_sent(struct zest *z, struct tcp_conn *c, struct pkt *pk, s
         return;
     }
     tcp_ack(z, c, seg);
-    /* The window of a SYN is not scaled, and tcp_ack() has just taken it as if. */
-    c->snd_wnd = c->max_snd_wnd = seg->wnd;
     established(z, c);
     if (seg->flags & TH_URG)
         step_urg(z, c, seg, seg->seq);
@@ -576,6 +574,9 @@ void tcp_input(struct zest *z, struct pkt *pk)
         return;
     }
     c->segs_received++;
+    /* Here, where a SYN is still one: step_sequence() takes it off what answers ours. */
+    if (!(seg.flags & TH_SYN)) /* RFC 7323 2.2: never scaled in a SYN */
+        seg.wnd <<= c->snd_wscale;
     if (c->state == ZEST_SYN_SENT)
         input_syn_sent(z, c, pk, &seg);
     else

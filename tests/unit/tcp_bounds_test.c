@@ -66,6 +66,32 @@ static void windows_of_syns_are_not_scaled(void)
     peer_close(&p);
 }
 
+/* The SYN and ACK of a simultaneous open answers a SYN that was already taken, with its scale. */
+static void windows_of_crossing_syns_are_not_scaled(void)
+{
+    struct zest_addr a;
+    struct peer p;
+
+    peer_open(&p, NULL);
+    zest_addr_parse(&a, "10.0.0.2", p.port);
+    CU_ASSERT_EQUAL(zest_connect(p.z, &a, NULL, &p.conn), 0);
+    peer_flush(&p);
+    struct wire w = peer_seg(&p, S, 0, 0);
+    w.opt.has_wscale = true;
+    w.opt.wscale = 7;
+    w.wnd = 1000;
+    peer_deliver(&p, &w);
+    EXPECT_SEG(&p, 0, S | A, 0, 1, 0);
+    w.flags = S | A;
+    w.ack = peer_seg(&p, S | A, 0, 1).ack;
+    peer_deliver(&p, &w);
+    CU_ASSERT_EQUAL(peer_state(&p), ZEST_ESTABLISHED);
+    CU_ASSERT_EQUAL(info(&p).snd_wnd, 1000);
+    peer_write(&p, 10000);
+    CU_ASSERT_EQUAL(info(&p).bytes_sent, 1000 / 536 * 536);
+    peer_close(&p);
+}
+
 /* RFC 7323 4.3: what is echoed is the time of the segment that the ACK answers, so a round trip is
  * measured from the hole, not from what came after it. */
 static void the_right_timestamp_is_echoed(void)
@@ -195,5 +221,6 @@ static void held_memory_is_shared(void)
 }
 
 CHECK_MAIN("tcp bounds", CHECK(a_second_fin_is_none), CHECK(windows_of_syns_are_not_scaled),
-           CHECK(the_right_timestamp_is_echoed), CHECK(overlaps_out_of_order),
-           CHECK(held_memory_is_shared), CHECK(beyond_the_fin_there_is_nothing))
+           CHECK(windows_of_crossing_syns_are_not_scaled), CHECK(the_right_timestamp_is_echoed),
+           CHECK(overlaps_out_of_order), CHECK(held_memory_is_shared),
+           CHECK(beyond_the_fin_there_is_nothing))
