@@ -51,6 +51,15 @@ static uint32_t segment_for(uint32_t bytes)
     return seg;
 }
 
+/* What a link that receives into segments of seg bytes needs for a frame: if that is longer, it
+ * comes in parts, each with its own room in front. */
+static uint32_t one_frame(uint32_t seg, uint32_t mtu)
+{
+    uint32_t room = seg - ZBUF_OVERHEAD - TCP_RX_FRONT, frame = ETH_HLEN + mtu;
+
+    return seg <= ZBUF_OVERHEAD + TCP_RX_FRONT ? seg : (frame + room - 1) / room * seg;
+}
+
 /* cfg with its defaults put in. */
 static int complete_config(struct zest_config *out, const struct zest_config *cfg)
 {
@@ -86,8 +95,10 @@ static int complete_config(struct zest_config *out, const struct zest_config *cf
         out->rx_hold_max = zbuf_pool_size(cfg->pool) / 2;
     if (!out->rx_seg)
         out->rx_seg = segment_for(TCP_RX_FRONT + ETH_HLEN + out->mtu);
+    if (out->rx_hold_max >= 64u * 1024u) /* or nothing could be received at all */
+        out->rx_hold_max = max_u64(out->rx_hold_max, out->rx_seg);
     if (!out->conn_mem_min)
-        out->conn_mem_min = out->rx_seg;
+        out->conn_mem_min = one_frame(out->rx_seg, out->mtu);
     if (out->conn_mem_min == ZEST_MEM_NONE)
         out->conn_mem_min = 0;
     if (!out->ctrl_reserve)

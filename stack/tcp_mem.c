@@ -233,6 +233,8 @@ void mem_promise_default(struct zest *z, struct tcp_conn *c)
         (void)mem_promise(z, c, want);
 }
 
+/* One segment can always be held, whatever the ceilings are: a window is offered as long as nothing
+ * is, and what it lets the peer send must be taken in the end. */
 uint32_t mem_limit(const struct zest *z, const struct tcp_conn *c)
 {
     const struct tcp_mem *m = &z->tcp.mem;
@@ -242,11 +244,11 @@ uint32_t mem_limit(const struct zest *z, const struct tcp_conn *c)
 
     if (g->max && g != m->group) {
         left = g->max > g->held ? g->max - g->held : 0;
-        limit = min_u64(limit, max_u64(left / 2, m->seg));
+        limit = min_u64(limit, left / 2);
     }
     if (c->mem_max)
         limit = min_u64(limit, c->mem_max);
-    return (uint32_t)min_u64(max_u64(limit, c->mem_min), 1u << 30);
+    return (uint32_t)min_u64(max_u64(limit, max_u64(c->mem_min, m->seg)), 1u << 30);
 }
 
 static void count(struct zest *z, struct tcp_conn *c, uint32_t size)

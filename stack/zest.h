@@ -78,9 +78,9 @@ struct zest_config {
     uint32_t max_pbufs;       /* over all connections; 0 = 16 for each connection, at least 4096 */
     uint32_t snd_buf;         /* most unacknowledged bytes that a connection queues; 0 = 1 MiB */
     uint32_t rcv_buf;         /* largest receive window; 0 = 1 MiB */
-    uint64_t
-        rx_hold_max; /* bytes of segments that all receive queues together may hold; 0 = a half of
-                        the pool. One connection may hold an eighth of it at least rcv_buf. */
+    uint64_t rx_hold_max; /* bytes of segments that all receive queues together may hold; 0 = a half
+                             of the pool; at least 64 KiB, and raised to rx_seg if that is more. One
+                             connection may hold half of what is left, and one segment always. */
     uint32_t conn_mem_min; /* bytes of segments that each connection is guaranteed to receive into:
                               0 = one frame; ZEST_MEM_NONE = nothing. See ZEST_OPT_MEM_MIN. */
     uint32_t rx_seg; /* size of the segments that the link receives frames in; 0 = what a frame

@@ -86,6 +86,7 @@ int host_init(struct host *h, const char *name, const struct zest_config *cfg, u
         seg *= 2;
     size_t least = (size_t)HOST_RX_MIN * (frame / part + 1) * seg;
     h->rx_cut = rx_cut;
+    h->cfg.rx_seg = seg;
     h->rx = zbuf_budget_open(
         h->pool, &(struct zbuf_budget_config){.name = "receive ring",
                                               .min_bytes = least,
@@ -139,7 +140,7 @@ void host_fini(struct host *h)
 bool host_receive(struct host *h, uint64_t now_ns, const uint8_t *frame, size_t len, uint32_t front)
 {
     h->now_ns = now_ns;
-    struct zbuf *zb = wire_receive(h->rx, frame, len, front, h->rx_cut);
+    struct zbuf *zb = wire_receive(h->rx, frame, len, front, h->rx_cut, h->cfg.rx_seg);
     if (!zb) {
         h->rx_no_memory++;
         return false;

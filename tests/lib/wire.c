@@ -448,7 +448,7 @@ size_t wire_segment(const uint8_t *frame, size_t len, uint32_t gso_size, unsigne
 }
 
 struct zbuf *wire_receive(struct zbuf_budget *b, const uint8_t *frame, size_t len, uint32_t front,
-                          uint32_t cut)
+                          uint32_t cut, uint32_t seg)
 {
     struct zbuf *head = NULL, *last = NULL;
     size_t done = 0;
@@ -457,7 +457,8 @@ struct zbuf *wire_receive(struct zbuf_budget *b, const uint8_t *frame, size_t le
         cut = (uint32_t)(len / 64);
     do {
         size_t n = cut && len - done > cut ? cut : len - done;
-        struct zbuf *zb = zbuf_alloc_from(b, front + n);
+        size_t need = front + n + ZBUF_OVERHEAD;
+        struct zbuf *zb = zbuf_alloc_from(b, (need > seg ? need : seg) - ZBUF_OVERHEAD);
         if (!zb) {
             zbuf_chain_free(head);
             return NULL;

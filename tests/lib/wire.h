@@ -84,8 +84,10 @@ size_t wire_segment(const uint8_t *frame, size_t len, uint32_t gso_size, unsigne
 uint16_t wire_sum(uint32_t sum, const uint8_t *p, size_t len);
 
 /* A received frame in memory of b, as a link hands it over: `front` bytes free before it, and in a
- * chain of segments with cut bytes each, if cut is not 0. NULL: there is no memory for it. */
+ * chain of segments with cut bytes each, if cut is not 0. Each segment has room for seg bytes with
+ * its header, or for what is in it, if that is more: a ring's are all alike, whatever comes. NULL:
+ * there is no memory for it. */
 struct zbuf *wire_receive(struct zbuf_budget *b, const uint8_t *frame, size_t len, uint32_t front,
-                          uint32_t cut);
+                          uint32_t cut, uint32_t seg);
 
 #endif

@@ -104,7 +104,8 @@ static void node_receive(unsigned i, const struct frame *f)
         return;
     }
     uint32_t front = sim.plan.front[i];
-    struct zbuf *zb = wire_receive(n->h.rx, f->bytes, f->len, front, sim.plan.cut[i]);
+    struct zbuf *zb =
+        wire_receive(n->h.rx, f->bytes, f->len, front, sim.plan.cut[i], n->h.cfg.rx_seg);
     if (!zb) {
         count(F_lost_rx_memory);
         return;

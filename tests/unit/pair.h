@@ -90,7 +90,7 @@ static inline void pair_send(struct pair *p, int from)
             }
             if (p->cut) {
                 struct zbuf *whole = zb;
-                zb = wire_receive(zbuf_budget_app(p->pool), whole->data, len, 0, p->cut);
+                zb = wire_receive(zbuf_budget_app(p->pool), whole->data, len, 0, p->cut, 0);
                 zbuf_free(whole);
                 if (!zb)
                     abort();

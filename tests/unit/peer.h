@@ -33,7 +33,8 @@ struct peer {
     bool ts; /* send timestamps: ts_val grows with time, ts_ecr is the last seen */
     uint32_t ts_last, ts_base;
     bool no_arp;
-    uint32_t cut; /* frames arrive in segments of so many bytes; 0 = in one */
+    uint32_t cut;    /* frames arrive in segments of so many bytes; 0 = in one */
+    uint32_t rx_seg; /* size of these; 0 = as is needed */
     /* what the stack sent */
     struct wire out[PEER_OUT];
     uint8_t bytes[PEER_OUT][2048];
@@ -50,7 +51,7 @@ static void peer_collect(struct peer *p);
 static inline void peer_frame(struct peer *p, const uint8_t *frame, size_t len)
 {
     struct zbuf *zb =
-        wire_receive(p->rx ? p->rx : zbuf_budget_app(p->pool), frame, len, 0, p->cut);
+        wire_receive(p->rx ? p->rx : zbuf_budget_app(p->pool), frame, len, 0, p->cut, p->rx_seg);
     CU_ASSERT_PTR_NOT_NULL_FATAL(zb);
     zest_input(p->z, p->now_ns, &zb, 1);
     peer_collect(p);

@@ -51,7 +51,7 @@ static void deliver(struct run *t, int to, const struct zest_frame *f)
     if (below(&t->rng, 100) == 0)
         buf[below(&t->rng, len)] ^= 4;
     uint32_t cut = below(&t->rng, 10) == 0 ? 1 + below(&t->rng, 1000) : t->p.cut;
-    struct zbuf *zb = wire_receive(zbuf_budget_app(t->p.pool), buf, len, 0, cut);
+    struct zbuf *zb = wire_receive(zbuf_budget_app(t->p.pool), buf, len, 0, cut, 0);
     CU_ASSERT_PTR_NOT_NULL_FATAL(zb);
     unsigned fate = below(&t->rng, 100);
     if (fate < 2 || t->p.tail - t->p.head == PAIR_WIRE) {

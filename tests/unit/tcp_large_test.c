@@ -137,7 +137,7 @@ static void a_large_ping_is_answered(void)
         memcpy(w.eth_dst, (uint8_t[6]){2, 0, 0, 0, 0, 1}, 6);
         memcpy(w.eth_src, (uint8_t[6]){2, 0, 0, 0, 0, 2}, 6);
         struct zbuf *zb =
-            wire_receive(zbuf_budget_app(p.pool), buf, wire_build_icmp(&w, buf, 77), 0, p.cut);
+            wire_receive(zbuf_budget_app(p.pool), buf, wire_build_icmp(&w, buf, 77), 0, p.cut, 0);
         struct zest_frame f[4];
         const char *why = "none";
         zest_input(p.z, p.now_ns, &zb, 1);
@@ -211,7 +211,7 @@ static void memory_that_ends_in_a_frame(void)
 {
     struct peer p;
     fill_pattern();
-    peer_open(&p, &(struct zest_config){.mtu = 65535, .rx_hold_max = 64u << 10});
+    peer_open(&p, &(struct zest_config){.mtu = 65535, .rx_seg = 4096, .rx_hold_max = 64u << 10});
     p.cut = 3776;
     peer_connected(&p);
     struct zbuf *others = zbuf_chain_alloc(p.z->tcp.rcv, 13 * 3700, 3700);

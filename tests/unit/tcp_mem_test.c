@@ -197,6 +197,43 @@ static void a_minimum_is_there_when_all_else_is_gone(void)
     peer_close(&p);
 }
 
+/* A jumbo frame over several segments: what is kept by default is enough for all of them, or the
+ * peer would send most of each frame again. */
+static void a_frame_in_parts_is_within_the_guarantee(void)
+{
+    enum { PART = 4096, FRAME = 8900 };
+    static uint8_t large[FRAME];
+    struct peer p;
+    uint32_t seq = 1;
+    peer_open(&p, &(struct zest_config){.mtu = 9000, .rx_seg = PART});
+    p.rx_seg = PART;
+    p.cut = 3700;
+    p.rx = zbuf_budget_open(p.pool, &(struct zbuf_budget_config){.name = "ring",
+                                                                 .min_bytes = 16 * PART,
+                                                                 .min_seg = PART,
+                                                                 .max_bytes = 16 * PART});
+    CU_ASSERT_PTR_NOT_NULL_FATAL(p.rx);
+    peer_establish(&p);
+    struct end end = end_of(&p);
+    zest_handle reads = another(&p);
+    struct end other = end_of(&p);
+    flood_pool(&p);
+    speak_for(&p, end);
+    CU_ASSERT(fill(&p, &seq) < 200); /* this one stalls, and has what is for all */
+
+    speak_for(&p, other);
+    uint64_t dropped = peer_stats(&p).drop_tcp_no_memory;
+    for (uint32_t i = 0; i < 20; i++) {
+        peer_send(&p, A, 1 + i * FRAME, 1, large, FRAME);
+        CU_ASSERT_EQUAL_FATAL(info_of(&p, reads).rcv_queued, FRAME);
+        release_all(&p, reads);
+        peer_wait(&p, 50000000);
+    }
+    CU_ASSERT_EQUAL(peer_stats(&p).drop_tcp_no_memory, dropped);
+    flood_ends();
+    peer_close(&p);
+}
+
 /* Sums of many connections: set aside in batches, given back in batches, never less than promised.
  */
 static void promises_add_up(void)
@@ -304,6 +341,25 @@ static void what_is_kept_for_one_is_not_anothers(void)
 }
 
 /* ---- ceilings */
+
+/* What the window offers must be taken in the end: whoever holds nothing may hold one segment,
+ * however small the ceilings are and however large the link's segments. */
+static void one_segment_always_fits(void)
+{
+    static const uint32_t hold_max[] = {64u << 10, 200u << 10, 0};
+    for (unsigned i = 0; i < 3; i++) {
+        struct peer p;
+        peer_open(&p, &(struct zest_config){
+                          .mtu = 65535, .rx_seg = 128u << 10, .rx_hold_max = hold_max[i]});
+        p.rx_seg = 128u << 10;
+        peer_establish(&p);
+        CU_ASSERT_EQUAL(zest_set_option(p.z, p.conn, ZEST_OPT_MEM_MIN, 0), 0);
+        CU_ASSERT_EQUAL(zest_set_option(p.z, p.conn, ZEST_OPT_MEM_MAX, i == 2), 0);
+        peer_send(&p, A, 1, 1, text, TEXT);
+        CU_ASSERT_EQUAL(info_of(&p, p.conn).rcv_queued, TEXT);
+        peer_close(&p);
+    }
+}
 
 static void a_connections_ceiling(void)
 {
@@ -495,6 +551,7 @@ static void bytes_that_change_before_the_ack_are_found(void)
 
 CHECK_MAIN("tcp mem", CHECK(nothing_stops_one_within_its_guarantee),
            CHECK(a_minimum_is_there_when_all_else_is_gone), CHECK(promises_add_up),
+           CHECK(a_frame_in_parts_is_within_the_guarantee), CHECK(one_segment_always_fits),
            CHECK(defaults_leave_a_half), CHECK(a_minimum_for_all_fits_under_its_ceiling),
            CHECK(no_connection_without_its_guarantee), CHECK(what_is_kept_for_one_is_not_anothers),
            CHECK(a_connections_ceiling), CHECK(a_listeners_minimum_and_ceiling),
