@@ -75,7 +75,8 @@ static void carry(struct mem *to, const struct zest_frame *f, uint32_t len)
 {
     struct zbuf *zb = NULL;
     if (len <= to->nif.caps.mtu + ETH_HEADER && to->count < to->queue_len)
-        zb = zbuf_alloc_from(to->budget, len);
+        /* Not what len needs: guarantees are in segments of this size only. */
+        zb = zbuf_alloc_from(to->budget, to->nif.caps.rx_seg - ZBUF_OVERHEAD);
     if (!zb) {
         to->nif.stats.rx_dropped++;
         to->nif.stats.rx_no_memory += len <= to->nif.caps.mtu + ETH_HEADER;

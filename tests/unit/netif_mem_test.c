@@ -66,6 +66,7 @@ static void whole_and_in_order(void)
         CU_ASSERT_EQUAL(in[i]->data[0], i);
         CU_ASSERT_EQUAL(in[i]->data[59 + i], 0x5a);
         CU_ASSERT_EQUAL(zbuf_refcount(in[i]), 1);
+        CU_ASSERT_EQUAL(in[i]->size, netif_caps(end[1])->rx_seg); /* however short it is */
     }
     zbuf_free_bulk(in, 5);
     struct netif_stats a, b;
