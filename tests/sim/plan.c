@@ -138,6 +138,7 @@ static void spare_the_patient(struct plan *p)
     uint32_t starve_max = 50000 / most_parts(p);
 
     p->lose = p->lose > 50000 ? 50000 : p->lose;
+    p->corrupt = p->corrupt > 50000 ? 50000 : p->corrupt; /* is lost, too */
     p->burst_start = p->lose_ack = p->lose_last = p->lose_syn = p->lose_arp = 0;
     p->lose_every = p->lose_every ? 50 : 0;
     p->down_every_ns = p->stall_every_ns = 0;
