@@ -40,7 +40,7 @@
 #define LINGER_DEF_US   40u        /* more than the longest pause */
 #define LINGER_BULK     3u         /* times as long after bulk: a sleeper costs its sender much */
 #define SPIN_NS         50000u     /* how long a turn lasts when spinning */
-#define SPIN_LOOKS      128u       /* at the ring alone, before all else is looked at again */
+#define SPIN_LOOKS      1024u      /* at the ring alone, then all else: some two microseconds */
 #define CHECK_NS        100000000u /* how often spinning looks whether the link is still there */
 #define CSUM_CHECK_NS   250000000u
 #define SAY_NS          10000000000u
