@@ -13,7 +13,7 @@ CFG     := $(notdir $(CC))$(if $(SAN),-$(subst $(comma),-,$(SAN)))
 BUILD   := build/$(CFG)
 
 WARN    := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wvla -Werror
-OPT     ?= -O3 -g -fno-omit-frame-pointer
+OPT     ?= -O3 -g -fno-semantic-interposition
 CFLAGS  += -std=gnu17 $(OPT) $(WARN) -fvisibility=hidden -fPIC $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all)
 CPPFLAGS += -D_GNU_SOURCE -I. -MMD -MP
 LDFLAGS += $(if $(SAN),-fsanitize=$(SAN))
