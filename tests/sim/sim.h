@@ -48,17 +48,18 @@
     X(lost_down)                                                                                   \
     X(lost_queue)                                                                                  \
     X(lost_mtu)                                                                                    \
-    X(lost_rx_ring) X(lost_rx_memory) X(reordered) X(duplicated) X(old_duplicate) X(corrupted)     \
-        X(icmp_needfrag) X(link_down) X(stalled) X(clock_jumped) X(crashed) X(restarted)           \
-            X(alloc_failed) X(hoarded) X(mem_told) X(read_pause) X(app_abort) X(app_close)         \
-                X(half_close) X(option_set) X(connect_retried) X(simultaneous_open) X(early_write) \
-                    X(urgent_sent) X(urgent_told) X(ecn_asked) X(ecn_marked) X(hostile_conn)       \
-                        X(hostile_server) X(ack_division) X(optimistic_ack) X(dup_acks)            \
-                            X(window_shrunk) X(window_zero) X(sack_lie) X(old_segment) X(overlap)  \
-                                X(silly_data) X(odd_flags) X(odd_options) X(urgent) X(blind_rst)   \
-                                    X(blind_syn) X(blind_data) X(blind_ack) X(forged_icmp)         \
-                                        X(syn_flood) X(hostile_fin) X(hostile_rst)                 \
-                                            X(hostile_vanished) X(ping) X(arp_lie)
+    X(lost_rx_ring)                                                                                \
+    X(lost_rx_memory) X(reordered) X(duplicated) X(old_duplicate) X(corrupted) X(icmp_needfrag)    \
+        X(link_down) X(stalled) X(clock_jumped) X(crashed) X(restarted) X(alloc_failed) X(hoarded) \
+            X(mem_told) X(read_pause) X(app_abort) X(app_close) X(half_close) X(option_set)        \
+                X(connect_retried) X(simultaneous_open) X(early_write) X(urgent_sent)              \
+                    X(urgent_told) X(ecn_asked) X(ecn_marked) X(hostile_conn) X(hostile_server)    \
+                        X(ack_division) X(optimistic_ack) X(dup_acks) X(window_shrunk)             \
+                            X(window_zero) X(sack_lie) X(old_segment) X(overlap) X(silly_data)     \
+                                X(odd_flags) X(odd_options) X(urgent) X(blind_rst) X(blind_syn)    \
+                                    X(blind_data) X(blind_ack) X(forged_icmp) X(syn_flood)         \
+                                        X(hostile_fin) X(hostile_rst) X(hostile_vanished) X(ping)  \
+                                            X(arp_lie)
 enum sim_fault {
 #define SIM_FAULT_ENUM(name) F_##name,
     SIM_FAULTS(SIM_FAULT_ENUM)

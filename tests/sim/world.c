@@ -6,6 +6,7 @@
  * stops its connections for ever, and is found out. */
 #include "sim.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -52,7 +53,8 @@ unsigned node_of_ip(uint32_t ip)
 
 /* ---- machines */
 
-static void node_up(unsigned i)
+/* -ENOBUFS: what other machines hold of a pool that they share leaves too little. */
+static int node_up(unsigned i)
 {
     static const char *const name[STACKS] = {"A", "B", "C"};
     struct node *n = &sim.node[i];
@@ -71,15 +73,19 @@ static void node_up(unsigned i)
     }
     starve_pause(true);
     int err = host_init(&n->h, name[i], &cfg, n->ip, sim.plan.rx_budget[i], sim.plan.cut[i]);
-    if (err == 0)
+    if (err == 0) {
         err = zest_listen(n->h.z, &here, 0, &n->listener);
+        if (err != 0)
+            host_fini(&n->h);
+    }
     starve_pause(false);
     if (err != 0)
-        die("%s can't start: %d", name[i], err);
+        return err;
     n->h.burst = sim.plan.burst[i];
     n->alive = true;
     n->stalled_ns = 0;
     n->app_ns = ZEST_NEVER;
+    return 0;
 }
 
 static void node_down(unsigned i)
@@ -200,8 +206,12 @@ static void befall(void)
             count(F_crashed);
             node_down(i);
             sim.crash_next_ns = p->restart_after_ns ? sim.now_ns + p->restart_after_ns : ZEST_NEVER;
+        } else if (node_up(i) == -ENOBUFS) {
+            sim_say("there is no memory to start with, yet");
+            sim.crash_next_ns = sim.now_ns + p->restart_after_ns;
         } else {
-            node_up(i);
+            if (!sim.node[i].alive)
+                die("machine %u can't start again", i);
             sim_say("%s starts again", sim.node[i].h.name);
             count(F_restarted);
             sim.crash_next_ns = ZEST_NEVER;
@@ -352,8 +362,9 @@ static void build(uint64_t seed)
         n->ip = i == HOSTILE ? 0x0a000042u : 0x0a000001u + i;
         memcpy(n->mac, (uint8_t[6]){2, 0, 0, 0, 0, (uint8_t)n->ip}, 6);
         n->secret = rng_next(&sim.rng);
-        if (i < sim.plan.stacks)
-            node_up(i);
+        int err = i < sim.plan.stacks ? node_up(i) : 0;
+        if (err != 0)
+            die("machine %u can't start: %d", i, err);
     }
     sim.stall_next_ns = sim.plan.stall_every_ns ? sim.plan.stall_every_ns : ZEST_NEVER;
     sim.crash_next_ns = sim.plan.crash_node < STACKS ? sim.plan.crash_at_ns : ZEST_NEVER;
