@@ -360,6 +360,12 @@ static int64_t play_read(struct replay *p)
     return n;
 }
 
+static struct seat *seat_under(struct replay *p, const uint8_t *addr)
+{
+    const uint8_t *zb = (const uint8_t *)zbuf_of(p->pool, addr);
+    return &p->seats[p->seat_of[(size_t)(zb - zbuf_pool_base(p->pool)) / RECORD_UNIT]];
+}
+
 static int64_t play_release(struct replay *p)
 {
     zest_handle conn = take_u64(p);
@@ -387,11 +393,13 @@ static int64_t play_release(struct replay *p)
             damaged(p, "it gives back what was not lent");
     }
     for (uint32_t i = 0; i < n && is_good(p) && !nowhere; i++) {
-        const uint8_t *zb = (const uint8_t *)zbuf_of(p->pool, v[i].addr);
-        struct seat *s =
-            &p->seats[p->seat_of[(size_t)(zb - zbuf_pool_base(p->pool)) / RECORD_UNIT]];
-        if (!s->lent)
+        struct seat *s = seat_under(p, v[i].addr);
+        if (!s->lent) {
             damaged(p, "it gives the same view back twice");
+            while (i-- > 0) /* nothing is given back: all of them are still lent */
+                seat_under(p, v[i].addr)->lent = v[i].addr;
+            break;
+        }
         s->lent = NULL;
     }
     return is_good(p) ? tcp_release(p->z, conn, v, n) : 0;
