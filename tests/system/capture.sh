@@ -19,7 +19,7 @@ shark() { # shark FILE OPTION...: checksums are checked; what tshark says of roo
 frames() { shark "$1" -Y "$2" | wc -l; } # frames FILE FILTER
 clean() { # clean FILE: there are frames, none malformed, no checksum wrong
     local bad
-    bad=$(frames "$1" '_ws.malformed || ip.checksum.status == 0 || tcp.checksum.status == 0 || icmp.checksum.status == 0')
+    bad=$(frames "$1" "$MISFORMED")
     echo "$bad bad frames of $(frames "$1" frame)"
     [ "$bad" = 0 ] && [ "$(frames "$1" frame)" -gt 0 ]
 }

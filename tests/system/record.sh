@@ -27,7 +27,7 @@ poke() { # poke FILE OFFSET: another byte there
 no_complaint() { # no_complaint FILE: tshark finds nothing malformed and no wrong checksum
     local out
     out=$(tshark -n -r "$1" -o ip.check_checksum:TRUE -o tcp.check_checksum:TRUE \
-        -Y '_ws.malformed || ip.checksum.status == 0 || tcp.checksum.status == 0' 2>&1 | grep -v 'Running as user')
+        -Y "$MISFORMED" 2>&1 | grep -v 'Running as user')
     echo "$out" | head -n 5
     [ -z "$out" ]
 }
