@@ -368,6 +368,13 @@ uint32_t tcp_frame_cut(const struct zest *z, const struct tcp_payload *pl, uint3
 int tcp_frame_data(struct zest *z, const struct tcp_payload *pl, uint32_t hdr_len,
                    struct zest_frame *f, uint8_t **payload, uint64_t *sum);
 
+/* tcp_segment.c: headers */
+/* Builds the segment [seq, seq + pl->len) with flags. pl->len may be cut: the caller looks at it
+ * again, and only then knows whether the segment is the last (TH_FIN and TH_PSH are taken off if it
+ * was cut). 0, -EAGAIN (blocked on ARP), -EHOSTUNREACH, -ENOBUFS. */
+int tcp_segment(struct zest *z, struct tcp_conn *c, uint32_t seq, uint8_t *flags,
+                struct tcp_payload *pl, struct zest_frame *f);
+
 /* tcp_ack.c: what an acceptable ACK does; tcp_rtx_timeout is the RTO's side of it */
 void tcp_ack(struct zest *z, struct tcp_conn *c, const struct tcp_seg *seg);
 void tcp_rtx_timeout(struct zest *z, struct tcp_conn *c);

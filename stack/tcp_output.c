@@ -3,9 +3,7 @@
  * tcp_next() looks at a connection and the time and says what is to be done and when. tcp_run()
  * asks it which connections may send, tcp_deadline() relies on its answer, and nobody else decides,
  * so they cannot disagree. A connection with something to do now is on the ready list; connections
- * take turns of TCP_QUANTUM frames. */
-#include "cksum.h"
-#include "ipv4.h"
+ * take turns of TCP_QUANTUM frames. What a segment looks like is tcp_segment.c's. */
 #include "tcp_conn.h"
 
 /* ---- deciding */
@@ -153,156 +151,13 @@ enum tcp_action tcp_next(const struct zest *z, const struct tcp_conn *c, uint64_
     return TCP_DO_NOTHING;
 }
 
-/* ---- building */
-
-/* The window field, and the promise that goes with it. */
-static uint16_t window_field(const struct zest *z, struct tcp_conn *c, bool syn)
-{
-    uint32_t wnd = min_u32(recvq_window(z, c), syn ? TCP_WND_MAX : UINT32_MAX);
-    uint8_t shift = syn ? 0 : c->rcv_wscale; /* RFC 7323 2.2: never scaled in a SYN */
-    uint32_t edge = c->rcv_nxt + wnd;
-
-    if (seq_gt(edge, c->rcv_adv))
-        c->rcv_adv = edge;
-    return (uint16_t)(wnd >> shift);
-}
-
-static uint32_t options_len(const struct tcp_conn *c, uint8_t flags)
-{
-    if (!(flags & TH_SYN))
-        return c->ts_on ? TCP_TS_LEN : 0;
-    return 4 + (c->wscale_on ? 4u : 0) + (c->ts_on ? TCP_TS_LEN : 0);
-}
-
-/* Everything that carries an ACK settles what was owed. */
-static void ack_sent(struct tcp_conn *c)
-{
-    if (c->acks_owed)
-        c->acks_owed--;
-    c->unacked_segs = 0;
-    c->delack_ns = ZEST_NEVER;
-    c->last_ack_sent = c->rcv_nxt;
-}
-
-/* 3.8.5: every segment says where urgent data ends, until all before that has been sent. What the
- * field can't reach is promised as far as it goes, and the pointer then moves on; but only beyond
- * what has ever been sent: many receivers take the byte before the pointer out of the stream. */
-static void mark_urgent(struct zest *z, struct tcp_conn *c, uint8_t *h, uint32_t seq)
-{
-    uint32_t ahead = c->snd_up - seq;
-
-    if (seq_geq(c->snd_una, c->snd_up)) { /* all of it is there */
-        c->urgent = false;
-        tcp_set_mss(z, c);
-        return;
-    }
-    if (seq_geq(seq, c->snd_up) || (ahead > UINT16_MAX && seq_leq(seq + UINT16_MAX, c->snd_max)))
-        return;
-    h[13] |= TH_URG;
-    be16_put(h + 18, (uint16_t)min_u32(ahead, UINT16_MAX));
-}
-
-/* Writes the TCP header so that it ends at payload. Returns its first byte. */
-static uint8_t *tcp_header(struct zest *z, struct tcp_conn *c, uint8_t *payload, uint32_t seq,
-                           uint8_t flags, uint32_t opt_len)
-{
-    uint8_t *h = payload - TCP_HLEN - opt_len;
-
-    be16_put(h, c->local_port);
-    be16_put(h + 2, c->remote_port);
-    be32_put(h + 4, seq);
-    be32_put(h + 8, (flags & TH_ACK) ? c->rcv_nxt : 0);
-    h[12] = (uint8_t)((TCP_HLEN + opt_len) / 4 << 4);
-    h[13] = flags;
-    be16_put(h + 14, window_field(z, c, flags & TH_SYN));
-    memset(h + 16, 0, 4); /* checksum, urgent pointer */
-    if (c->urgent && !(flags & TH_SYN))
-        mark_urgent(z, c, h, seq);
-    uint32_t written = flags & TH_SYN ? tcp_opt_syn(z, c, h + TCP_HLEN)
-                       : c->ts_on     ? tcp_opt_ts(z, c, h + TCP_HLEN)
-                                      : 0;
-    assert(written == opt_len);
-    return h;
-}
-
-/* Builds the segment [seq, seq + pl->len) with flags. pl->len may be cut: the caller looks at it
- * again, and only then knows whether the segment is the last (TH_FIN and TH_PSH are taken off if it
- * was cut). 0, -EAGAIN (blocked on ARP), -EHOSTUNREACH, -ENOBUFS. */
-static int build(struct zest *z, struct tcp_conn *c, uint32_t seq, uint8_t *flags,
-                 struct tcp_payload *pl, struct zest_frame *f)
-{
-    uint32_t opt_len = options_len(c, *flags);
-    uint8_t *payload;
-    uint64_t sum = 0;
-
-    if (c->path.gen != z->arp.gen) {
-        int err = ipv4_path(z, &c->path, &c->remote, IP_TCP);
-        if (err < 0)
-            return err;
-        ipv4_path_mark(&c->path, c->ttl, (uint8_t)(c->dscp << 2));
-    }
-    uint32_t hdr_len = c->path.hdr_len + TCP_HLEN + opt_len;
-    if (pl->len > 0) {
-        uint32_t cut = tcp_frame_cut(z, pl, hdr_len, c->mss);
-        if (cut < pl->len) {
-            pl->len = cut;
-            *flags &= (uint8_t) ~(TH_FIN | TH_PSH);
-        }
-        if (tcp_frame_data(z, pl, hdr_len, f, &payload, &sum) < 0) {
-            z->stats.tx_no_memory++;
-            return -ENOBUFS;
-        }
-        if (z->rec && !z->cfg.tx_csum_offload)
-            sum = record_sum(z->rec, sum);
-    } else {
-        struct zbuf *zb = stack_alloc(z, z->ctrl, 0);
-        if (!zb) {
-            z->stats.tx_no_memory++;
-            return -ENOBUFS;
-        }
-        f->n = 1;
-        f->seg[0].addr = payload = zb->data;
-        f->seg[0].len = 0;
-    }
-
-    if (c->ecn && !(*flags & TH_SYN))
-        *flags |= tcp_ecn_flags(c, seq, pl->len);
-    uint32_t tcp_len = TCP_HLEN + opt_len + pl->len;
-    uint8_t *h = tcp_header(z, c, payload, seq, *flags, opt_len);
-    sum = cksum_plus(sum, cksum_pseudo(&c->local, &c->remote, IP_TCP, tcp_len));
-    f->csum = z->cfg.tx_csum_offload;
-    f->gso_size = pl->len > c->mss ? (uint16_t)c->mss : 0;
-    uint16_t field;
-    if (f->csum) {
-        f->csum_start = c->path.hdr_len;
-        f->csum_offset = 16;
-        field = cksum_fold_raw(sum);
-    } else {
-        field = cksum_fold(cksum_add(sum, h, TCP_HLEN + opt_len));
-    }
-    memcpy(h + 16, &field, 2);
-    f->seg[0].addr = ipv4_path_header(&c->path, h, tcp_len);
-    f->seg[0].len += hdr_len;
-    if (c->ecn)
-        tcp_ecn_sent(z, c, f->seg[0].addr, seq, pl->len, *flags);
-
-    for (unsigned i = 0; i < f->n; i++)
-        z->stats.tx_bytes += f->seg[i].len;
-    z->stats.tcp_tx_segs++;
-    c->segs_sent++;
-    c->bytes_sent += pl->len;
-    if (*flags & TH_ACK)
-        ack_sent(c);
-    return 0;
-}
+/* ---- doing */
 
 static struct tcp_payload payload_at(struct pbuf *pb, uint32_t seq, uint32_t len)
 {
     assert(len == 0 || pb);
     return (struct tcp_payload){.pb = pb, .off = pb ? seq - pb->seq : 0, .len = len};
 }
-
-/* ---- doing */
 
 static void advance(struct tcp_conn *c, uint32_t len)
 {
@@ -318,7 +173,7 @@ static int send_syn(struct zest *z, struct tcp_conn *c, struct zest_frame *f)
     uint8_t flags =
         (uint8_t)((c->state == ZEST_SYN_SENT ? TH_SYN : TH_SYN | TH_ACK) | tcp_ecn_syn_flags(c));
     struct tcp_payload none = {0};
-    int err = build(z, c, c->iss, &flags, &none, f);
+    int err = tcp_segment(z, c, c->iss, &flags, &none, f);
 
     if (err < 0)
         return err;
@@ -353,7 +208,7 @@ static int send_data(struct zest *z, struct tcp_conn *c, uint32_t len, bool fin,
             c->cc->idle(c);
     }
     uint32_t let_go = c->snd_nxt == c->snd_una ? c->snd_nxt + len : c->let_go;
-    int err = build(z, c, c->snd_nxt, &flags, &pl, f);
+    int err = tcp_segment(z, c, c->snd_nxt, &flags, &pl, f);
     if (err < 0)
         return err;
     c->let_go = let_go;
@@ -387,7 +242,7 @@ static int retransmit(struct zest *z, struct tcp_conn *c, struct zest_frame *f)
         c->rtx_now = false;
         return 1;
     }
-    int err = build(z, c, c->snd_una, &flags, &pl, f);
+    int err = tcp_segment(z, c, c->snd_una, &flags, &pl, f);
     if (err < 0)
         return err;
     f->why = c->rtx_why;
@@ -417,7 +272,7 @@ static int send_probe(struct zest *z, struct tcp_conn *c, struct zest_frame *f)
     } else {
         struct tcp_payload pl = payload_at(unsent ? c->sq_send : NULL, c->snd_nxt, unsent ? 1 : 0);
         uint8_t flags = unsent ? TH_ACK : TH_ACK | TH_FIN;
-        err = build(z, c, c->snd_nxt, &flags, &pl, f);
+        err = tcp_segment(z, c, c->snd_nxt, &flags, &pl, f);
         if (err ==
             0) { /* the peer may take it: its ACK must be acceptable, and no RTT is measured */
             c->rtx_high = c->snd_max = seq_max(c->snd_max, c->snd_nxt + 1);
@@ -438,7 +293,7 @@ static int send_ack(struct zest *z, struct tcp_conn *c, uint32_t seq, struct zes
     uint8_t flags = TH_ACK;
     struct tcp_payload none = {0};
 
-    return build(z, c, seq, &flags, &none, f);
+    return tcp_segment(z, c, seq, &flags, &none, f);
 }
 
 /* An ACK without data goes with the highest sequence number that was sent, even while earlier bytes
@@ -474,7 +329,7 @@ static int keepalive(struct zest *z, struct tcp_conn *c, struct zest_frame *f)
     return 0;
 }
 
-/* Does one thing. 0: a frame was built. 1: done without one. -errno as build(). */
+/* Does one thing. 0: a frame was built. 1: done without one. -errno as tcp_segment(). */
 static int act(struct zest *z, struct tcp_conn *c, enum tcp_action action, struct zest_frame *f)
 {
     uint32_t len;

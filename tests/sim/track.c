@@ -95,7 +95,7 @@ static void find_side(struct flow *f)
 }
 
 /* The pointer is the application's mark, or as far towards it as the field goes; and it is in every
- * segment with data before the mark, if it can be (see mark_urgent() in tcp_output.c). */
+ * segment with data before the mark, if it can be (see mark_urgent() in tcp_segment.c). */
 static void check_urgent(struct flow *f, const struct wire *w)
 {
     const char *name = sim.node[f->node].h.name;
