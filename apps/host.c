@@ -1,8 +1,6 @@
 /* host.c - start-up and take-down of a pool, a link, a stack and a loop. See host.h. */
 #include "host.h"
 
-#include "../netif/probe.h"
-#include "doctor.h"
 #include "say.h"
 
 #include <errno.h>
@@ -32,91 +30,6 @@ static int open_pool(struct host *h, const struct host_options *o, unsigned n)
     say("cannot get %s of memory for the pool: %s; try a smaller --pool", say_bytes(size, cfg.size),
         strerror(err));
     return -err;
-}
-
-static int open_xdp(struct zbuf_pool *pool, const struct host_options *o, unsigned n,
-                    struct netif **out, struct netif_error *err)
-{
-    struct netif_xdp_config cfg = {
-        .pool = pool,
-        .ifname = o->ifname,
-        .queue = o->queue,
-        .ip = o->ip,
-        .ports = o->ports,
-        .n_ports = o->n_ports,
-        .by = o->attach,
-        .rx_ring = o->ring,
-        .tx_ring = o->ring,
-        .gather = o->gather == HOST_GATHER_ALWAYS,
-        .measure = o->gather == HOST_GATHER_AUTO,
-    };
-    switch (o->mode) {
-    case HOST_MODE_AUTO:
-        break;
-    case HOST_MODE_NATIVE:
-        cfg.attach = NETIF_XDP_NATIVE;
-        break;
-    case HOST_MODE_GENERIC:
-        cfg.attach = NETIF_XDP_GENERIC;
-        break;
-    case HOST_MODE_ZC:
-        cfg.attach = NETIF_XDP_NATIVE; /* generic XDP is never zero-copy */
-        cfg.copy = NETIF_XDP_ZERO_COPY;
-        break;
-    case HOST_MODE_COPY:
-        cfg.copy = NETIF_XDP_COPY;
-        break;
-    }
-    return netif_open_xdp_queues(&cfg, n, out, err);
-}
-
-/* The doctor's word for what --mode insists on. */
-static const char *asked_for(const struct host_options *o)
-{
-    return o->mode == HOST_MODE_ZC       ? "zero-copy"
-           : o->mode == HOST_MODE_NATIVE ? "native-xdp"
-                                         : NULL;
-}
-
-static int open_tap(struct zbuf_pool *pool, const struct host_options *o, unsigned n,
-                    struct netif **out, struct netif_error *err)
-{
-    struct netif_tap_config cfg = {.pool = pool,
-                                   .ifname = o->tap,
-                                   .mtu = o->mtu,
-                                   .no_offload = o->no_offload,
-                                   .host_cidr = o->host_cidr};
-    return netif_open_tap_queues(&cfg, n, out, err);
-}
-
-static int open_pcap(struct zbuf_pool *pool, const struct host_options *o, struct netif **out,
-                     struct netif_error *err)
-{
-    struct netif_pcap_config cfg = {.pool = pool,
-                                    .ip = o->ip,
-                                    .ifname = o->pcap_live,
-                                    .promisc = o->promisc,
-                                    .file = o->pcap_read,
-                                    .fast = o->pcap_fast,
-                                    .mtu = o->mtu};
-    return netif_open_pcap(&cfg, out, err);
-}
-
-static int open_link(struct host *h, const struct host_options *o)
-{
-    struct netif_error err = {""};
-    int rc;
-    if (o->ifname)
-        rc = open_xdp(h->pool, o, 1, &h->nif, &err);
-    else if (o->tap)
-        rc = open_tap(h->pool, o, 1, &h->nif, &err);
-    else
-        rc = open_pcap(h->pool, o, &h->nif, &err);
-    if (rc < 0)
-        say("%s", err.text[0] ? err.text : strerror(-rc));
-    if (rc < 0 && o->ifname)
-        doctor_start_failed(o->ifname, o->queue, zbuf_pool_size(h->pool), asked_for(o));
-    return rc;
 }
 
 /* Everything that the link decides, and one secret. number: of a pair's. */
@@ -200,7 +113,7 @@ int host_open(struct host *h, const struct host_options *o, struct ev_loop *loop
     host_pin(o->core);
     int rc = open_pool(h, o, 1);
     if (rc == 0)
-        rc = open_link(h, o);
+        rc = host_open_links(h->pool, o, 1, &h->nif);
     if (rc == 0)
         rc = open_stack(h, o, &o->ip, o->prefix_len, 0);
     if (rc < 0)
@@ -254,19 +167,13 @@ static int nth_core(int first, unsigned n)
 int host_open_queues(struct host *h, unsigned n, const struct host_options *o)
 {
     struct netif *links[NETIF_QUEUES_MAX];
-    struct netif_error err = {""};
     struct netif_group *group = NULL;
     for (unsigned i = 0; i < n; i++)
         h[i] = (struct host){.opt = o, .member = i, .members = n, .core = nth_core(o->core, i)};
     int rc = open_pool(&h[0], o, n);
     if (rc < 0)
         return rc;
-    rc = o->tap ? open_tap(h[0].pool, o, n, links, &err) : open_xdp(h[0].pool, o, n, links, &err);
-    if (rc < 0)
-        say("%s", err.text[0] ? err.text : strerror(-rc));
-    if (rc < 0 && !o->tap) {
-        doctor_start_failed(o->ifname, o->queue + n - 1, zbuf_pool_size(h[0].pool), asked_for(o));
-    }
+    rc = host_open_links(h[0].pool, o, n, links);
     for (unsigned i = 0; i < n && rc == 0; i++) {
         h[i].pool = h[0].pool;
         h[i].nif = links[i];
@@ -352,6 +259,13 @@ bool host_run(struct ev_loop *loop)
 
 /* ---- closing */
 
+size_t host_pool_used(const struct host *h)
+{
+    struct zbuf_pool_stat st;
+    zbuf_pool_stat(h->pool, &st);
+    return st.used;
+}
+
 void host_flush(struct host *h)
 {
     if (!h->nl)
@@ -362,66 +276,13 @@ void host_flush(struct host *h)
     }
 }
 
-static void print_counters(const struct host *h)
-{
-    struct zest_stats st;
-    if (h->group)
-        fprintf(stderr, "  queue %u\n", netif_caps(h->nif)->queue);
-    zest_stats(h->z, &st);
-#define PRINT(name, what)                                                                          \
-    if (st.name)                                                                                   \
-        fprintf(stderr, "  %-24s %12" PRIu64 "  %s\n", #name, st.name, what);
-    ZEST_COUNTERS(PRINT)
-#undef PRINT
-    struct netif_stats ls;
-    netif_get_stats(h->nif, &ls);
-    fprintf(stderr,
-            "  link: rx %" PRIu64 " frames, dropped %" PRIu64 " (no memory %" PRIu64
-            "); tx %" PRIu64 " frames, invalid %" PRIu64 ", kicks %" PRIu64 "\n",
-            ls.rx_frames, ls.rx_dropped, ls.rx_no_memory, ls.tx_frames, ls.tx_invalid, ls.tx_kicks);
-    if (ls.rx_missed)
-        fprintf(stderr, "  link: %" PRIu64 " frames for us came in on queues that are not ours\n",
-                ls.rx_missed);
-    if (h->group) {
-        struct netif_group_stats gs;
-        netif_group_get_stats(h->group, h->member, &gs);
-        fprintf(stderr,
-                "  queues: %" PRIu64 " frames were another's, %" PRIu64
-                " handed to this one, %" PRIu64 " refused, %" PRIu64 " dropped; %" PRIu64
-                " changes of port\n",
-                gs.strays, gs.handed, gs.refused, gs.dropped, gs.port_changes);
-    }
-}
-
-/* Who holds what of the pool, and which class ran out. */
-static void print_pool(const struct zbuf_pool *pool)
-{
-    struct zbuf_pool_stat st;
-    static struct zbuf_budget_stat b[ZBUF_BUDGETS];
-    unsigned n = zbuf_budget_stats(pool, b, ZBUF_BUDGETS);
-    for (unsigned i = 0; i < n && i < ZBUF_BUDGETS; i++)
-        fprintf(
-            stderr,
-            "  budget %-16s %10zu used, at most %zu; guaranteed %zu, ceiling %zu; refused %" PRIu64
-            "\n",
-            b[i].name, b[i].used, b[i].high_water, b[i].min, b[i].max, b[i].failures);
-    zbuf_pool_stat(pool, &st);
-    for (unsigned c = 0; c < ZBUF_CLASSES; c++)
-        if (st.cls[c].segs)
-            fprintf(stderr,
-                    "  class %7u %6u segments, %6u free, at most %u used; refused %" PRIu64
-                    ", fell up %" PRIu64 "\n",
-                    st.cls[c].seg_size, st.cls[c].segs, st.cls[c].free, st.cls[c].high_water,
-                    st.cls[c].failures, st.cls[c].fall_ups);
-}
-
 /* All but the pool, which a pair shares. */
 static void close_upper(struct host *h)
 {
     if (h->z && h->opt->counters) {
-        print_counters(h);
+        host_print_counters(h);
         if (h->member == 0)
-            print_pool(h->pool);
+            host_print_pool(h->pool);
     }
     if (h->nl)
         netif_loop_stop(h->nl);
@@ -479,63 +340,4 @@ int host_close_pair(struct host h[2])
     int rc = h[0].pool ? close_pool(h[0].pool) : EXIT_OK;
     h[0].pool = h[1].pool = NULL;
     return rc;
-}
-
-/* ---- telling */
-
-void host_describe(const struct host *h)
-{
-    static const char *const pages[] = {"ordinary pages", "transparent huge pages",
-                                        "2 MiB huge pages", "1 GiB huge pages"};
-    const struct netif_caps *c = netif_caps(h->nif);
-    char ip[ZEST_ADDR_TEXT] = "", size[SAY_BYTES];
-    if (h->opt->have_ip)
-        zest_addr_text(&h->opt->ip, ip);
-    bool xdp = strcmp(c->kind, "xdp") == 0;
-    char queues[48] = "", why[96] = "";
-    if (c->why_copy)
-        snprintf(why, sizeof why, " (no zero-copy: %s)", c->why_copy);
-    if (h->members > 1)
-        snprintf(queues, sizeof queues, ", queues %u to %u, a thread each", c->queue,
-                 c->queue + h->members - 1);
-    say("%s%s%s%s%s%s%s%s%s, MTU %u, pool %s (%s)", ip, *ip ? " on " : "", c->name,
-        *c->name ? ", " : "", xdp ? "AF_XDP" : c->kind, xdp ? " " : "", xdp ? c->mode : "", why,
-        queues, c->mtu, say_bytes(size, zbuf_pool_size(h->pool)), pages[zbuf_pool_pages(h->pool)]);
-    if (xdp) {
-        char sending[160];
-        host_describe_sending(c, h->gather, h->opt->gather != HOST_GATHER_AUTO, sending,
-                              sizeof sending);
-        say("%s", sending);
-    }
-}
-
-void host_describe_sending(const struct netif_caps *c, bool gather, bool asked, char *out,
-                           size_t size)
-{
-    double copy_us = (c->linear_ns - c->send_ns) / 1e3;
-    double gather_us = ((double)c->gather_ns - c->send_ns) / 1e3;
-    const char *what = gather ? "gathered" : "copied";
-    if (c->send_ns && gather)
-        snprintf(out, size,
-                 "a frame takes %.2f us to send; payload without headroom is gathered, %+.2f us "
-                 "(copied, +%.2f us)",
-                 c->send_ns / 1e3, gather_us, copy_us);
-    else if (c->send_ns)
-        snprintf(out, size,
-                 "a frame takes %.2f us to send; payload without headroom is copied, +%.2f us "
-                 "(gathered, %+.2f us)",
-                 c->send_ns / 1e3, copy_us, gather_us);
-    else
-        snprintf(out, size, "payload without headroom is %s%s", what,
-                 asked                         ? ", as --gather says"
-                 : !c->gather                  ? ": this link does not gather"
-                 : c->mtu > NETIF_XDP_PAGE_MTU ? ": frames of that size take several descriptors"
-                                               : ": what either costs could not be measured");
-}
-
-size_t host_pool_used(const struct host *h)
-{
-    struct zbuf_pool_stat st;
-    zbuf_pool_stat(h->pool, &st);
-    return st.used;
 }

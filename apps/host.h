@@ -117,13 +117,22 @@ void host_flush(struct host *h);
 /* Takes everything down. EXIT_OK, or EXIT_FAILED if memory was not given back (which is said). */
 int host_close(struct host *h);
 int host_close_pair(struct host h[2]);
+/* What the application held is given back before host_close(); what the pool holds, in bytes. */
+size_t host_pool_used(const struct host *h);
+
+/* host_link.c: n links, for n queues of what the options name. 0, or -errno after saying why. */
+int host_open_links(struct zbuf_pool *pool, const struct host_options *o, unsigned n,
+                    struct netif **out);
+
+/* ---- host_say.c */
 
 /* "z0: AF_XDP, native, copy; MTU 1500; ..." on standard error. */
 void host_describe(const struct host *h);
 /* Of an AF_XDP link: how payload without headroom is sent, and why (as was asked, or measured). */
 void host_describe_sending(const struct netif_caps *c, bool gather, bool asked, char *out,
                            size_t size);
-/* What the application held is given back before host_close(); what the pool holds, in bytes. */
-size_t host_pool_used(const struct host *h);
+/* What the stack and its link counted; who holds what of the pool, and which class ran out. */
+void host_print_counters(const struct host *h);
+void host_print_pool(const struct zbuf_pool *pool);
 
 #endif
