@@ -71,7 +71,7 @@ static void send_on(struct netif_group *g, unsigned from, struct zbuf *zb, uint3
     uint32_t tail = atomic_load_explicit(&to->tail, memory_order_relaxed);
     if (tail - atomic_load_explicit(&to->head, memory_order_acquire) == BOX) {
         count(&g->m[from].dropped);
-        zbuf_free(zb);
+        zbuf_chain_free(zb);
         return;
     }
     to->box[tail % BOX] = (struct letter){zb, origin};
@@ -150,7 +150,7 @@ static bool take_letter(struct netif_group *g, unsigned member, struct zest *z, 
     case ZEST_CLAIM_ANSWER:
         if (zest_change_port(z, conn, 0) == 0) {
             count(&me->port_changes);
-            zbuf_free(l.zb);
+            zbuf_chain_free(l.zb);
             return false;
         }
         break;
@@ -225,7 +225,7 @@ void netif_group_destroy(struct netif_group *g)
     for (unsigned i = 0; i < g->n; i++) {
         struct member *m = &g->m[i];
         for (; m->head != m->tail; m->head++)
-            zbuf_free(m->box[m->head % BOX].zb);
+            zbuf_chain_free(m->box[m->head % BOX].zb);
         if (m->fd >= 0)
             close(m->fd);
     }

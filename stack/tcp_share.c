@@ -77,7 +77,8 @@ static enum zest_claim claim_icmp(const struct zest *z, const uint8_t *icmp, uin
                                                                                : ZEST_CLAIM_STRAY;
 }
 
-/* What is cut short, a fragment, or not for us is ours to drop and count. */
+/* What is cut short, a fragment, or not for us is ours to drop and count. Of a frame in several
+ * segments the first holds all headers, unless its link makes uncommonly short ones. */
 enum zest_claim zest_claim(const struct zest *z, const struct zbuf *frame, zest_handle *conn)
 {
     const uint8_t *p = frame->data, *ip = p + ETH_HLEN;
@@ -87,14 +88,16 @@ enum zest_claim zest_claim(const struct zest *z, const struct zbuf *frame, zest_
     if (frame->len < ETH_HLEN + IPV4_HLEN || be16_get(p + 12) != ETH_TYPE_IPV4 || (p[0] & 1))
         return ZEST_CLAIM_OURS;
     uint32_t hlen = (ip[0] & 15u) * 4, total = be16_get(ip + 2);
+    uint32_t here = min_u32(total, frame->len - ETH_HLEN);
     memcpy(&src, ip + 12, 4);
     memcpy(&dst, ip + 16, 4);
-    if (ip[0] >> 4 != 4 || hlen < IPV4_HLEN || total < hlen || total > frame->len - ETH_HLEN ||
-        (be16_get(ip + 6) & 0x3fff) != 0 || dst != z->ip4_be)
+    if (ip[0] >> 4 != 4 || hlen < IPV4_HLEN || here < hlen ||
+        total > zbuf_chain_len(frame) - ETH_HLEN || (be16_get(ip + 6) & 0x3fff) != 0 ||
+        dst != z->ip4_be)
         return ZEST_CLAIM_OURS;
     if (ip[9] == IP_ICMP)
-        return claim_icmp(z, ip + hlen, total - hlen);
-    if (ip[9] != IP_TCP || total - hlen < TCP_HLEN)
+        return claim_icmp(z, ip + hlen, here - hlen);
+    if (ip[9] != IP_TCP || here - hlen < TCP_HLEN)
         return ZEST_CLAIM_OURS;
     t.local = z->ip;
     t.remote = ipaddr_from_v4(src);
