@@ -5,7 +5,9 @@
  *               with few kinds of trouble gets deeper into them than one with all)
  *   world.c     the clock: who does what next, and whether it all came to an end
  *   net.c       frames on their way: delay, loss, reordering, ...
- *   app.c       applications: what they write, read, and when they change their minds
+ *   app.c       applications: what they mean to do, and when they change their minds
+ *   app_io.c    ... how they read and write
+ *   stream.c    ... the bytes of it
  *   hostile.c   a peer that speaks TCP its own way, and a stranger that forges packets
  *   track.c     each frame on the wire against what its sender may send
  *   inside.c    each stack's own structures, and every segment's owners
@@ -37,29 +39,20 @@
 #define RX_MAX    512u
 
 /* What can go wrong, and is counted. */
+/* clang-format off */
 #define SIM_FAULTS(X)                                                                              \
-    X(lost_random)                                                                                 \
-    X(lost_burst)                                                                                  \
-    X(lost_periodic)                                                                               \
-    X(lost_ack)                                                                                    \
-    X(lost_last)                                                                                   \
-    X(lost_syn)                                                                                    \
-    X(lost_arp)                                                                                    \
-    X(lost_down)                                                                                   \
-    X(lost_queue)                                                                                  \
-    X(lost_mtu)                                                                                    \
-    X(lost_rx_ring)                                                                                \
-    X(lost_rx_memory) X(reordered) X(duplicated) X(old_duplicate) X(corrupted) X(icmp_needfrag)    \
-        X(link_down) X(stalled) X(clock_jumped) X(crashed) X(restarted) X(alloc_failed) X(hoarded) \
-            X(mem_told) X(read_pause) X(app_abort) X(app_close) X(half_close) X(option_set)        \
-                X(connect_retried) X(simultaneous_open) X(early_write) X(urgent_sent)              \
-                    X(urgent_told) X(ecn_asked) X(ecn_marked) X(hostile_conn) X(hostile_server)    \
-                        X(ack_division) X(optimistic_ack) X(dup_acks) X(window_shrunk)             \
-                            X(window_zero) X(sack_lie) X(old_segment) X(overlap) X(silly_data)     \
-                                X(odd_flags) X(odd_options) X(urgent) X(blind_rst) X(blind_syn)    \
-                                    X(blind_data) X(blind_ack) X(forged_icmp) X(syn_flood)         \
-                                        X(hostile_fin) X(hostile_rst) X(hostile_vanished) X(ping)  \
-                                            X(arp_lie)
+    X(lost_random) X(lost_burst) X(lost_periodic) X(lost_ack) X(lost_last) X(lost_syn)             \
+    X(lost_arp) X(lost_down) X(lost_queue) X(lost_mtu) X(lost_rx_ring) X(lost_rx_memory)           \
+    X(reordered) X(duplicated) X(old_duplicate) X(corrupted) X(icmp_needfrag) X(link_down)         \
+    X(stalled) X(clock_jumped) X(crashed) X(restarted) X(alloc_failed) X(hoarded)                  \
+    X(mem_told) X(read_pause) X(app_abort) X(app_close) X(half_close) X(option_set)                \
+    X(connect_retried) X(simultaneous_open) X(early_write) X(urgent_sent) X(urgent_told)           \
+    X(ecn_asked) X(ecn_marked) X(hostile_conn) X(hostile_server) X(ack_division)                   \
+    X(optimistic_ack) X(dup_acks) X(window_shrunk) X(window_zero) X(sack_lie) X(old_segment)       \
+    X(overlap) X(silly_data) X(odd_flags) X(odd_options) X(urgent) X(blind_rst) X(blind_syn)       \
+    X(blind_data) X(blind_ack) X(forged_icmp) X(syn_flood) X(hostile_fin) X(hostile_rst)           \
+    X(hostile_vanished) X(ping) X(arp_lie)
+/* clang-format on */
 enum sim_fault {
 #define SIM_FAULT_ENUM(name) F_##name,
     SIM_FAULTS(SIM_FAULT_ENUM)
