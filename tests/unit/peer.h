@@ -21,6 +21,16 @@
 
 #define PEER_OUT 256u
 
+/* Short names, for tests that are mostly segments. */
+#define S   WIRE_SYN
+#define A   WIRE_ACK
+#define F   WIRE_FIN
+#define R   WIRE_RST
+#define MSS 1460u /* that the peer says in its SYN */
+#define MS  1000000ull
+
+static const uint8_t zeros[4096];
+
 struct peer {
     struct zbuf_pool *pool;
     void *mem;
@@ -205,6 +215,15 @@ static inline uint32_t peer_events(struct peer *p)
     return seen;
 }
 
+/* The next event's bits; *error is what comes with them. */
+static inline uint32_t peer_event(struct peer *p, int *error)
+{
+    struct zest_event ev = {0};
+    unsigned n = zest_events(p->z, &ev, 1);
+    *error = ev.error;
+    return n ? ev.events : 0;
+}
+
 static inline void peer_listen(struct peer *p, uint16_t port)
 {
     struct zest_addr a = {.port = port};
@@ -227,12 +246,18 @@ static inline void peer_establish(struct peer *p)
     peer_events(p);
 }
 
-/* The stack connects to port 4000 of the peer. */
-static inline void peer_connected(struct peer *p)
+/* Begins a connection to port 4000 there. */
+static inline int peer_connect(struct peer *p, const char *ip, const struct zest_addr *local)
 {
     struct zest_addr a;
-    zest_addr_parse(&a, "10.0.0.2", p->port);
-    CU_ASSERT_EQUAL_FATAL(zest_connect(p->z, &a, NULL, &p->conn), 0);
+    zest_addr_parse(&a, ip, p->port);
+    return zest_connect(p->z, &a, local, &p->conn);
+}
+
+/* The stack is connected to port 4000 of the peer. */
+static inline void peer_connected(struct peer *p)
+{
+    CU_ASSERT_EQUAL_FATAL(peer_connect(p, "10.0.0.2", NULL), 0);
     peer_flush(p);
     CU_ASSERT_EQUAL_FATAL(p->n, 1);
     CU_ASSERT_EQUAL(p->out[0].flags, WIRE_SYN);
@@ -292,6 +317,13 @@ static inline struct zest_stats peer_stats(struct peer *p)
     struct zest_stats st;
     zest_stats(p->z, &st);
     return st;
+}
+
+static inline struct zest_conn_info peer_info(struct peer *p)
+{
+    struct zest_conn_info i = {0};
+    zest_conn_info(p->z, p->conn, &i);
+    return i;
 }
 
 static inline void peer_close(struct peer *p)

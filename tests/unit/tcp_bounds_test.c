@@ -2,19 +2,6 @@
  * at their edge without any other test noticing, or only the simulator, after a while. */
 #include "peer.h"
 
-#define S   WIRE_SYN
-#define A   WIRE_ACK
-#define F   WIRE_FIN
-#define MSS 1460u
-#define MS  1000000ull
-
-static struct zest_conn_info info(struct peer *p)
-{
-    struct zest_conn_info i = {0};
-    zest_conn_info(p->z, p->conn, &i);
-    return i;
-}
-
 /* A stream ends once: what claims to be another FIN, behind the first, is not acknowledged. */
 static void a_second_fin_is_none(void)
 {
@@ -49,12 +36,12 @@ static void windows_of_syns_are_not_scaled(void)
     w.opt.wscale = 7;
     w.wnd = 1000;
     peer_deliver(&p, &w);
-    CU_ASSERT_EQUAL(info(&p).snd_wnd, 1000);
+    CU_ASSERT_EQUAL(peer_info(&p).snd_wnd, 1000);
     peer_write(&p, 10000);
-    CU_ASSERT_EQUAL(info(&p).bytes_sent, 1000 / 536 * 536); /* no more than fits */
+    CU_ASSERT_EQUAL(peer_info(&p).bytes_sent, 1000 / 536 * 536); /* no more than fits */
     p.wnd = 1000;
     peer_send(&p, A, 1, 1, NULL, 0);
-    CU_ASSERT_EQUAL(info(&p).snd_wnd, 1000 << 7);
+    CU_ASSERT_EQUAL(peer_info(&p).snd_wnd, 1000 << 7);
     peer_close(&p);
 
     peer_open(&p, NULL);
@@ -86,9 +73,9 @@ static void windows_of_crossing_syns_are_not_scaled(void)
     w.ack = peer_seg(&p, S | A, 0, 1).ack;
     peer_deliver(&p, &w);
     CU_ASSERT_EQUAL(peer_state(&p), ZEST_ESTABLISHED);
-    CU_ASSERT_EQUAL(info(&p).snd_wnd, 1000);
+    CU_ASSERT_EQUAL(peer_info(&p).snd_wnd, 1000);
     peer_write(&p, 10000);
-    CU_ASSERT_EQUAL(info(&p).bytes_sent, 1000 / 536 * 536);
+    CU_ASSERT_EQUAL(peer_info(&p).bytes_sent, 1000 / 536 * 536);
     peer_close(&p);
 }
 
@@ -211,7 +198,7 @@ static void held_memory_is_shared(void)
     peer_send(&p, A, 1, 1, NULL, 0);
     CU_ASSERT_EQUAL_FATAL(zest_accept(p.z, p.listener, &p.conn, NULL), 0);
     wasteful(&p, 1, 1000, 16000);
-    CU_ASSERT_EQUAL(info(&p).rcv_queued, 1000);
+    CU_ASSERT_EQUAL(peer_info(&p).rcv_queued, 1000);
     int n = zest_read(p.z, first, v, 256);
     CU_ASSERT_FATAL(n > 0);
     CU_ASSERT_EQUAL(zest_release(p.z, first, v, (unsigned)n), 0);

@@ -1,21 +1,8 @@
 /* tcp_ecn_test.c - explicit congestion notification, RFC 3168, segment by segment. */
 #include "peer.h"
 
-#define S   WIRE_SYN
-#define A   WIRE_ACK
-#define E   WIRE_ECE
-#define W   WIRE_CWR
-#define MSS 1460u
-#define MS  1000000ull
-
-static const uint8_t zeros[4096];
-
-static struct zest_conn_info info(struct peer *p)
-{
-    struct zest_conn_info i = {0};
-    zest_conn_info(p->z, p->conn, &i);
-    return i;
-}
+#define E WIRE_ECE
+#define W WIRE_CWR
 
 /* The ECN field of the i-th packet out. */
 static uint8_t field(struct peer *p, unsigned i)
@@ -34,7 +21,7 @@ static void establish(struct peer *p)
     EXPECT_SEG(p, 0, S | A | E, 0, 1, 0);
     peer_send(p, A, 1, 1, NULL, 0);
     CU_ASSERT_EQUAL_FATAL(zest_accept(p->z, p->listener, &p->conn, NULL), 0);
-    CU_ASSERT_EQUAL(info(p).ecn, true);
+    CU_ASSERT_EQUAL(peer_info(p).ecn, true);
     peer_events(p);
 }
 
@@ -81,7 +68,7 @@ static void who_asks_and_who_agrees(void) /* SHLD-8 */
         peer_flush(&p);
         EXPECT_SEG(&p, 0, S | active[i].syn, 0, 0, 0);
         peer_send(&p, (uint8_t)(S | A | active[i].answer), 0, 1, NULL, 0);
-        CU_ASSERT_EQUAL(info(&p).ecn, active[i].ecn);
+        CU_ASSERT_EQUAL(peer_info(&p).ecn, active[i].ecn);
         CU_ASSERT_EQUAL(p.out[0].flags, A); /* and no more of it in what follows */
         peer_close(&p);
     }
@@ -157,7 +144,7 @@ static void new_data_is_capable(void) /* 6.1.4 to 6.1.6 */
     peer_establish(&p);
     peer_write(&p, 100);
     CU_ASSERT_EQUAL(field(&p, 0), 0);
-    CU_ASSERT_EQUAL(info(&p).ecn, false);
+    CU_ASSERT_EQUAL(peer_info(&p).ecn, false);
     send_marked(&p, A, 1, 1000);
     peer_send(&p, A | E, 1001, 101, zeros, 1000);
     EXPECT_SEG(&p, 0, A, 101, 2001, 0);
@@ -173,24 +160,24 @@ static void slows_down_once_a_window(void) /* 6.1.2 */
     establish(&p);
     peer_write(&p, 30 * MSS);
     CU_ASSERT_EQUAL(p.n, 10);
-    uint32_t cwnd = info(&p).cwnd;
+    uint32_t cwnd = peer_info(&p).cwnd;
     peer_send(&p, A | E, 1, 1 + 2 * MSS, NULL, 0);
-    CU_ASSERT(info(&p).cwnd <= cwnd / 2 + 2 * MSS && info(&p).cwnd >= cwnd / 2);
-    CU_ASSERT_EQUAL(info(&p).ssthresh, info(&p).cwnd);
-    CU_ASSERT_EQUAL(info(&p).segs_retransmitted, 0);
-    cwnd = info(&p).cwnd;
+    CU_ASSERT(peer_info(&p).cwnd <= cwnd / 2 + 2 * MSS && peer_info(&p).cwnd >= cwnd / 2);
+    CU_ASSERT_EQUAL(peer_info(&p).ssthresh, peer_info(&p).cwnd);
+    CU_ASSERT_EQUAL(peer_info(&p).segs_retransmitted, 0);
+    cwnd = peer_info(&p).cwnd;
     for (uint32_t n = 4; n <= 10; n += 2) { /* the same window: heard already */
         peer_send(&p, A | E, 1, 1 + n * MSS, NULL, 0);
         for (unsigned i = 0; i < p.n; i++) /* said once, with the first new data */
             CU_ASSERT_EQUAL(!!(p.out[i].flags & W), p.out[i].seq - p.irs == 1 + 10 * MSS);
-        CU_ASSERT(info(&p).cwnd >= cwnd);
+        CU_ASSERT(peer_info(&p).cwnd >= cwnd);
     }
     CU_ASSERT_EQUAL(peer_stats(&p).tcp_ecn_slowed, 1);
-    CU_ASSERT(info(&p).snd_unsent < 20 * MSS);
-    cwnd = info(&p).cwnd;
+    CU_ASSERT(peer_info(&p).snd_unsent < 20 * MSS);
+    cwnd = peer_info(&p).cwnd;
     peer_send(&p, A | E, 1, 1 + 11 * MSS, NULL, 0); /* the next */
     CU_ASSERT_EQUAL(peer_stats(&p).tcp_ecn_slowed, 2);
-    CU_ASSERT(info(&p).cwnd < cwnd);
+    CU_ASSERT(peer_info(&p).cwnd < cwnd);
     peer_close(&p);
 }
 
@@ -206,10 +193,10 @@ static void a_loss_counts_for_both(void)
     peer_send(&p, A, 1, 1 + MSS, NULL, 0);
     for (int i = 0; i < 3; i++)
         peer_send(&p, A, 1, 1 + MSS, NULL, 0);
-    CU_ASSERT_EQUAL(info(&p).fast_retransmits, 1);
-    uint32_t ssthresh = info(&p).ssthresh;
+    CU_ASSERT_EQUAL(peer_info(&p).fast_retransmits, 1);
+    uint32_t ssthresh = peer_info(&p).ssthresh;
     peer_send(&p, A | E, 1, 1 + 10 * MSS, NULL, 0);
-    CU_ASSERT_EQUAL(info(&p).ssthresh, ssthresh);
+    CU_ASSERT_EQUAL(peer_info(&p).ssthresh, ssthresh);
     CU_ASSERT_EQUAL(peer_stats(&p).tcp_ecn_slowed, 0);
     peer_write(&p, MSS);
     EXPECT_SEG(&p, 0, A | W, 1 + 10 * MSS, 1, MSS);

@@ -3,9 +3,7 @@
 
 #include <errno.h>
 
-#define A WIRE_ACK
-#define F WIRE_FIN
-#define S 1000000000ull
+#define SEC 1000000000ull
 
 /* The peer's machine is gone from the link, so ARP fails time after time: each failure put the
  * retransmission timer off, and the connection was never given up. */
@@ -16,9 +14,9 @@ static void a_vanished_neighbour_is_given_up(void)
     peer_open(&p, NULL);
     peer_establish(&p);
     p.no_arp = true;
-    peer_wait(&p, 700 * S); /* nobody used the address: it is forgotten */
+    peer_wait(&p, 700 * SEC); /* nobody used the address: it is forgotten */
     peer_write(&p, 100);
-    peer_wait(&p, 400 * S); /* R2 is 300 s */
+    peer_wait(&p, 400 * SEC); /* R2 is 300 s */
     CU_ASSERT(peer_events(&p) & ZEST_EV_ERROR);
     CU_ASSERT_EQUAL(p.error, EHOSTUNREACH);
     peer_close(&p);
@@ -216,12 +214,12 @@ static void a_window_closed_for_long_is_no_loss(void)
     p.wnd = 0;
     peer_establish(&p);
     peer_write(&p, 1000);
-    for (unsigned i = 0; i < 100 && p.now_ns < 1000 * S; i++) {
-        peer_wait(&p, 20 * S);
+    for (unsigned i = 0; i < 100 && p.now_ns < 1000 * SEC; i++) {
+        peer_wait(&p, 20 * SEC);
         if (p.n > 0)
             peer_send(&p, A, 1, 1, NULL, 0);
     }
-    CU_ASSERT(p.now_ns >= 400 * S);
+    CU_ASSERT(p.now_ns >= 400 * SEC);
     p.wnd = 5000;
     peer_send(&p, A, 1, 1, NULL, 0);
     EXPECT_SEG(&p, 0, A, 1, 1, 1000);
@@ -313,12 +311,12 @@ static void an_ack_ends_the_wait_for_an_address(void)
     EXPECT_SEG(&p, 0, A, 1, 1, 100);
     p.no_arp = true;
     for (unsigned i = 0; i < 600 && ev.error != EHOSTUNREACH; i++) {
-        peer_wait(&p, S / 10);
+        peer_wait(&p, SEC / 10);
         zest_events(p.z, &ev, 1);
     }
     CU_ASSERT_EQUAL_FATAL(ev.error, EHOSTUNREACH);
     peer_write(&p, 50);
-    peer_wait(&p, 2 * S); /* the failure is forgotten */
+    peer_wait(&p, 2 * SEC); /* the failure is forgotten */
     p.no_arp = false;
     peer_send(&p, A, 1, 101, NULL, 0);
     CU_ASSERT_FATAL(p.n > 0);

@@ -3,8 +3,6 @@
 #include "peer.h"
 #include "zbuf_fixture.h"
 
-#define S    WIRE_SYN
-#define A    WIRE_ACK
 #define SEG  2048u
 #define TEXT 1400u
 #define MANY 40000u

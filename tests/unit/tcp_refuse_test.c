@@ -2,12 +2,6 @@
  * fails changes nothing. And segments that are not worth an answer. */
 #include "peer.h"
 
-#define S  WIRE_SYN
-#define A  WIRE_ACK
-#define F  WIRE_FIN
-#define R  WIRE_RST
-#define MS 1000000ull
-
 static void stale_handles(void)
 {
     struct zest_conn_info i;

@@ -2,12 +2,6 @@
  * that the test plays (RFC 9293 3.5, 3.6, 3.10; RFC 5961). */
 #include "peer.h"
 
-#define S  WIRE_SYN
-#define A  WIRE_ACK
-#define F  WIRE_FIN
-#define R  WIRE_RST
-#define MS 1000000ull
-
 static void passive_open(void)
 {
     struct peer p;

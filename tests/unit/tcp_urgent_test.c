@@ -2,27 +2,14 @@
  * segment. docs/conformance.md says which function stands for which requirement. */
 #include "peer.h"
 
-#define S   WIRE_SYN
-#define A   WIRE_ACK
-#define F   WIRE_FIN
-#define U   WIRE_URG
-#define MSS 1460u
-#define MS  1000000ull
+#define U WIRE_URG
 
-static const uint8_t zeros[4096];
 static uint8_t bytes[1u << 20];
-
-static struct zest_conn_info info(struct peer *p)
-{
-    struct zest_conn_info i = {0};
-    zest_conn_info(p->z, p->conn, &i);
-    return i;
-}
 
 /* Urgent bytes that are still to be read. */
 static uint64_t urgent(struct peer *p)
 {
-    struct zest_conn_info i = info(p);
+    struct zest_conn_info i = peer_info(p);
     return i.urgent_end > i.bytes_read ? i.urgent_end - i.bytes_read : 0;
 }
 
@@ -56,14 +43,14 @@ static void the_pointer_is_after_the_last_urgent_byte(void) /* MUST-30, 62, 33 *
 
     peer_open(&p, NULL);
     peer_establish(&p);
-    CU_ASSERT_EQUAL(info(&p).urgent_end, 0);
+    CU_ASSERT_EQUAL(peer_info(&p).urgent_end, 0);
     send_urgent(&p, 1, 50, 100);
     CU_ASSERT(told(&p));
     CU_ASSERT_EQUAL(urgent(&p), 50);
-    CU_ASSERT_EQUAL(info(&p).urgent_end, 50);
+    CU_ASSERT_EQUAL(peer_info(&p).urgent_end, 50);
     CU_ASSERT_EQUAL(peer_read(&p, bytes, sizeof bytes), 100); /* in line with the rest (RFC 6093) */
     CU_ASSERT_EQUAL(urgent(&p), 0);
-    CU_ASSERT_EQUAL(info(&p).bytes_read, 100);
+    CU_ASSERT_EQUAL(peer_info(&p).bytes_read, 100);
     peer_close(&p);
 }
 
@@ -105,13 +92,13 @@ static void pointers_out_of_order(void)
     peer_establish(&p);
     send_urgent(&p, 1001, 10, 100);
     CU_ASSERT(told(&p));
-    CU_ASSERT_EQUAL(info(&p).urgent_end, 1010);
+    CU_ASSERT_EQUAL(peer_info(&p).urgent_end, 1010);
     send_urgent(&p, 1, 20, 1000);
     CU_ASSERT(!told(&p));
-    CU_ASSERT_EQUAL(info(&p).urgent_end, 1010);
+    CU_ASSERT_EQUAL(peer_info(&p).urgent_end, 1010);
     send_urgent(&p, 1051, 100, 100); /* half of it is old */
     CU_ASSERT(told(&p));
-    CU_ASSERT_EQUAL(info(&p).urgent_end, 1150);
+    CU_ASSERT_EQUAL(peer_info(&p).urgent_end, 1150);
     CU_ASSERT_EQUAL(peer_read(&p, bytes, sizeof bytes), 1150);
     peer_close(&p);
 }
@@ -127,11 +114,11 @@ static void urgent_data_of_any_length_arrives(void) /* MUST-31 */
         uint32_t ahead = end - at;
         send_urgent(&p, at, (uint16_t)(ahead < 65535 ? ahead : 65535), 1000);
         CU_ASSERT_EQUAL(told(&p), at == 1 || ahead >= 65535 || ahead > 64535);
-        CU_ASSERT_EQUAL(info(&p).urgent_end, (ahead < 65535 ? end : at + 65535) - 1);
+        CU_ASSERT_EQUAL(peer_info(&p).urgent_end, (ahead < 65535 ? end : at + 65535) - 1);
         CU_ASSERT_EQUAL(peer_read(&p, bytes, sizeof bytes), 1000);
     }
     CU_ASSERT_EQUAL(urgent(&p), 0);
-    CU_ASSERT_EQUAL(info(&p).urgent_end, 300000);
+    CU_ASSERT_EQUAL(peer_info(&p).urgent_end, 300000);
     peer_close(&p);
 }
 
@@ -143,14 +130,14 @@ static void a_closed_window_hears_urgent(void) /* MUST-66 */
     peer_establish(&p);
     peer_send(&p, A, 1, 1, zeros, 1000);
     peer_send(&p, A, 1001, 1, zeros, 1000);
-    CU_ASSERT_EQUAL(info(&p).rcv_wnd, 0);
+    CU_ASSERT_EQUAL(peer_info(&p).rcv_wnd, 0);
     send_urgent(&p, 2001, 700, 0);
     CU_ASSERT(told(&p));
     CU_ASSERT_EQUAL(urgent(&p), 2700);
     send_urgent(&p, 2001, 701, 1); /* a probe: its text is refused, its pointer is not */
     CU_ASSERT(told(&p));
     CU_ASSERT_EQUAL(urgent(&p), 2701);
-    CU_ASSERT_EQUAL(info(&p).rcv_queued, 2000);
+    CU_ASSERT_EQUAL(peer_info(&p).rcv_queued, 2000);
     peer_close(&p);
 }
 
@@ -361,7 +348,7 @@ static void a_clamped_pointer_is_ahead_of_all(void)
     queue(&p, 500000);
     CU_ASSERT_EQUAL(zest_urgent(p.z, p.conn), 0);
     peer_flush(&p);
-    for (unsigned turns = 0; turns < 100 && info(&p).cwnd < 150000; turns++) {
+    for (unsigned turns = 0; turns < 100 && peer_info(&p).cwnd < 150000; turns++) {
         for (unsigned i = 0; i < p.n; i++)
             sent = p.out[i].seq - p.irs + p.out[i].payload_len;
         peer_send(&p, A, 1, sent, NULL, 0);
