@@ -1,21 +1,12 @@
 /* netif_measure_test.c - how a link chooses between gathering and copying, on a kernel that the
  * test plays: it has two rings, a clock, and a price for everything. */
 #include <errno.h>
-#include <stdlib.h>
 #include <sys/socket.h>
 #include <time.h>
 
-#include "check.h"
-#include "netif/xdp.h"
+#include "ring_fixture.h"
 
-#define RING 64u
-#define MTU  1500u
-
-static struct xdp *x;
-static struct kernel_ring {
-    uint32_t producer, consumer, flags;
-    struct xdp_desc descs[RING];
-} comp, tx;
+#define MTU 1500u
 
 static struct {
     uint64_t clock_ns;
@@ -51,7 +42,7 @@ ssize_t sendto(int fd, const void *p, size_t n, int flags, const struct sockaddr
         see(d, begins, ends);
         k.clock_ns += k.desc_ns + (ends ? k.frame_ns : 0);
         if (k.completes)
-            ((uint64_t *)(void *)comp.descs)[comp.producer++ % RING] = d->addr;
+            kernel_completes(d->addr);
         begins = ends;
     }
     errno = k.error;
@@ -66,60 +57,25 @@ int clock_gettime(clockid_t id, struct timespec *ts)
     return 0;
 }
 
-static const struct netif_ops no_ops;
-
 static void begin(bool gather)
 {
-    memset(&comp, 0, sizeof comp);
-    memset(&tx, 0, sizeof tx);
+    rings_open(4u << 20, 2 * RING * XDP_CHUNK);
+    x->nif.caps = (struct netif_caps){.mtu = MTU, .gather = gather, .mac = {2, 1, 2, 3, 4, 5}};
+    tx.flags = XDP_RING_NEED_WAKEUP;
     memset(&k, 0, sizeof k);
     k.clock_ns = 1000000000;
     k.desc_ns = 150;
     k.frame_ns = 850;
     k.completes = true;
-    tx.flags = XDP_RING_NEED_WAKEUP;
-    x = calloc(1, sizeof *x);
-    x->nif.ops = &no_ops;
-    x->nif.fd = -1;
-    x->nif.caps = (struct netif_caps){.mtu = MTU, .gather = gather, .mac = {2, 1, 2, 3, 4, 5}};
-    x->nif.pool = zbuf_pool_create(&(struct zbuf_pool_config){.size = 4u << 20, .no_huge = true});
-    x->base = zbuf_pool_base(x->nif.pool);
-    x->region_size = zbuf_pool_size(x->nif.pool);
-    x->tx_ring = RING;
-    x->budget = zbuf_budget_create(x->nif.pool, "rx", 2 * RING * XDP_CHUNK, 0);
-    x->in_flight = calloc(2 * RING, sizeof *x->in_flight);
-    CU_ASSERT_FATAL(x->budget && x->in_flight);
-    x->tx = (struct xsk_ring_prod){.cached_cons = RING,
-                                   .mask = RING - 1,
-                                   .size = RING,
-                                   .producer = &tx.producer,
-                                   .consumer = &tx.consumer,
-                                   .ring = tx.descs,
-                                   .flags = &tx.flags};
-    x->comp = (struct xsk_ring_cons){.mask = RING - 1,
-                                     .size = RING,
-                                     .producer = &comp.producer,
-                                     .consumer = &comp.consumer,
-                                     .ring = comp.descs,
-                                     .flags = &comp.flags};
 }
 
-/* What is still with the kernel comes home when the link is closed; nothing else is out. */
 static void end(void)
 {
-    struct zbuf_pool *pool = x->nif.pool;
-    struct zbuf_pool_stat st;
     struct netif_stats zero = {0};
     CU_ASSERT(memcmp(&x->nif.stats, &zero, sizeof zero) == 0); /* not the application's frames */
     CU_ASSERT_EQUAL(x->hold_ns, 0);
     CU_ASSERT_EQUAL(k.oddities, 0);
-    xdp_take_back(x);
-    zbuf_pool_stat(pool, &st);
-    CU_ASSERT_EQUAL(st.live, 0);
-    CU_ASSERT_EQUAL(zbuf_budget_destroy(x->budget), 0);
-    CU_ASSERT_EQUAL(zbuf_pool_destroy(pool), 0);
-    free(x->in_flight);
-    free(x);
+    rings_close();
 }
 
 static void nothing_is_claimed(void)

@@ -1,32 +1,14 @@
 /* netif_ring_test.c - the AF_XDP link's accounts, against rings that the test plays the kernel on.
  */
 #include <errno.h>
-#include <stdlib.h>
 #include <sys/socket.h>
 #include <time.h>
 
-#include "check.h"
-#include "netif/xdp.h"
+#include "ring_fixture.h"
 
-#define RING 64u
 #define POOL (4u << 20)
 
-static struct xdp *x;
 static struct netif *nif;
-
-/* The kernel's end of a ring. */
-struct kernel_ring {
-    uint32_t producer, consumer, flags;
-    struct xdp_desc descs[RING]; /* or as many addresses */
-};
-static struct kernel_ring fill, comp, rx, tx;
-
-static uint64_t *addrs(struct kernel_ring *r)
-{
-    return (uint64_t *)(void *)r->descs;
-}
-
-static const struct netif_ops no_ops;
 
 /* The calls that the link makes are answered here, in place of the C library's. */
 static int send_error;
@@ -38,7 +20,7 @@ ssize_t sendto(int fd, const void *p, size_t n, int flags, const struct sockaddr
     (void)fd, (void)p, (void)n, (void)flags, (void)to, (void)len;
     send_calls++;
     for (unsigned i = 0; i < send_moves && tx.consumer != tx.producer; i++, tx.consumer++)
-        addrs(&comp)[comp.producer++ % RING] = tx.descs[tx.consumer % RING].addr;
+        kernel_completes(tx.descs[tx.consumer % RING].addr);
     errno = send_error;
     return send_error ? -1 : 0;
 }
@@ -52,65 +34,11 @@ int clock_gettime(clockid_t id, struct timespec *ts)
 
 static void open_rings(size_t pool_size)
 {
-    memset(&fill, 0, sizeof fill);
-    comp = rx = tx = fill;
+    rings_open(pool_size, RING * XDP_CHUNK);
+    nif = &x->nif;
     send_error = 0;
     send_calls = send_moves = 0;
     clock_ns = 1000000000;
-    x = calloc(1, sizeof *x);
-    x->nif.ops = &no_ops;
-    x->nif.fd = -1;
-    x->nif.pool = zbuf_pool_create(&(struct zbuf_pool_config){.size = pool_size, .no_huge = true});
-    x->base = zbuf_pool_base(x->nif.pool);
-    x->region_size = zbuf_pool_size(x->nif.pool);
-    x->rx_ring = x->tx_ring = x->fill_target = x->fill_min = RING;
-    x->rx_descs = x->nif.caps.frame_descs = 1;
-    x->budget = zbuf_budget_create(x->nif.pool, "rx", RING * XDP_CHUNK, 0);
-    CU_ASSERT_PTR_NOT_NULL_FATAL(x->budget);
-    x->lent = calloc(RING, sizeof *x->lent);
-    x->lent_free = calloc(RING, sizeof *x->lent_free);
-    x->in_flight = calloc(2 * RING, sizeof *x->in_flight);
-    for (uint32_t i = 0; i < RING; i++)
-        x->lent_free[x->n_lent_free++] = i;
-    x->fill = (struct xsk_ring_prod){.cached_cons = RING,
-                                     .mask = RING - 1,
-                                     .size = RING,
-                                     .producer = &fill.producer,
-                                     .consumer = &fill.consumer,
-                                     .ring = fill.descs,
-                                     .flags = &fill.flags};
-    x->tx = (struct xsk_ring_prod){.cached_cons = RING,
-                                   .mask = RING - 1,
-                                   .size = RING,
-                                   .producer = &tx.producer,
-                                   .consumer = &tx.consumer,
-                                   .ring = tx.descs,
-                                   .flags = &tx.flags};
-    x->rx = (struct xsk_ring_cons){.mask = RING - 1,
-                                   .size = RING,
-                                   .producer = &rx.producer,
-                                   .consumer = &rx.consumer,
-                                   .ring = rx.descs,
-                                   .flags = &rx.flags};
-    x->comp = (struct xsk_ring_cons){.mask = RING - 1,
-                                     .size = RING,
-                                     .producer = &comp.producer,
-                                     .consumer = &comp.consumer,
-                                     .ring = comp.descs,
-                                     .flags = &comp.flags};
-    nif = &x->nif;
-}
-
-static void close_rings(void)
-{
-    struct zbuf_pool *pool = x->nif.pool;
-    xdp_take_back(x);
-    CU_ASSERT_EQUAL(zbuf_budget_destroy(x->budget), 0);
-    CU_ASSERT_EQUAL(zbuf_pool_destroy(pool), 0);
-    free(x->lent);
-    free(x->lent_free);
-    free(x->in_flight);
-    free(x);
 }
 
 /* The kernel takes a buffer from the fill ring, and puts a frame of len bytes into it. */
@@ -122,11 +50,6 @@ static void kernel_receives(uint32_t len, uint32_t options)
     memset(x->base + addr + offset, (int)len, len);
     rx.descs[rx.producer++ % RING] = (struct xdp_desc){
         .addr = addr | offset << XSK_UNALIGNED_BUF_OFFSET_SHIFT, .len = len, .options = options};
-}
-
-static void kernel_completes(uint64_t addr)
-{
-    addrs(&comp)[comp.producer++ % RING] = addr;
 }
 
 static struct zest_frame frame(uint32_t len)
@@ -148,7 +71,7 @@ static void fills_the_ring_with_chunks(void)
     }
     xdp_refill(x);
     CU_ASSERT_EQUAL(fill.producer, RING); /* full is full */
-    close_rings();
+    rings_close();
 }
 
 static void receives_and_replaces(void)
@@ -171,7 +94,7 @@ static void receives_and_replaces(void)
     CU_ASSERT_EQUAL(fill.producer - fill.consumer, RING);
     zbuf_free_bulk(in, 3);
     CU_ASSERT_EQUAL(x->nif.stats.rx_bytes, 60 + 1514 + XDP_RX_ROOM);
-    close_rings();
+    rings_close();
 }
 
 /* More frames than the ring has places, a few at a time: every index wraps. */
@@ -197,7 +120,7 @@ static void goes_round_for_ever(void)
         CU_ASSERT_EQUAL(xdp_kick(nif), 0);
         CU_ASSERT_EQUAL(xdp_in_flight(nif), 0);
     }
-    close_rings();
+    rings_close();
 }
 
 static void a_frame_over_several_buffers_is_a_chain(void)
@@ -235,7 +158,7 @@ static void a_frame_over_several_buffers_is_a_chain(void)
         zbuf_chain_free(in[i]);
     kernel_receives(60, XDP_PKT_CONTD); /* closed in the middle of one */
     CU_ASSERT_EQUAL(xdp_rx(nif, in, 2), 0);
-    close_rings();
+    rings_close();
 }
 
 /* A frame without end is thrown away, and so is what is left of it when it does end. */
@@ -264,7 +187,7 @@ static void a_frame_that_is_too_long_is_dropped(void)
     zbuf_free(in[0]);
     xdp_count(nif);
     CU_ASSERT_EQUAL(x->nif.stats.rx_dropped, 2);
-    close_rings();
+    rings_close();
 }
 
 /* Stretches of more than a page become descriptors of a page each. The segment comes home when all
@@ -304,7 +227,7 @@ static void large_frames_are_cut_into_pages(void)
     kernel_completes(tx.descs[5].addr);
     CU_ASSERT_EQUAL(xdp_kick(nif), 0);
     CU_ASSERT_PTR_NULL(zbuf_of(nif->pool, whole.seg[0].addr));
-    close_rings(); /* the other frame's pieces are taken back */
+    rings_close(); /* the other frame's pieces are taken back */
 }
 
 /* The pool is empty: what the kernel has goes on being used; once there is memory, all is as
@@ -338,7 +261,7 @@ static void lives_through_an_empty_pool(void)
     CU_ASSERT_EQUAL(fill.producer - fill.consumer, RING);
     CU_ASSERT_FALSE(x->short_of_memory);
     zbuf_free_bulk(hoard, n);
-    close_rings();
+    rings_close();
 }
 
 /* The kernel shows a frame a moment before it shows that it took the buffer. */
@@ -355,7 +278,7 @@ static void fill_ring_that_looks_too_full(void)
     CU_ASSERT_EQUAL(xdp_rx(nif, in + 1, 3), 0);
     CU_ASSERT_EQUAL(fill.producer, RING + 1);
     zbuf_free(in[0]);
-    close_rings();
+    rings_close();
 }
 
 /* Begins short, and doubles when most of it has filled up before anybody came. */
@@ -383,7 +306,7 @@ static void the_fill_ring_grows_with_the_load(void)
         zbuf_free_bulk(in, n);
     }
     CU_ASSERT_EQUAL(fill.producer - fill.consumer, RING);
-    close_rings();
+    rings_close();
 }
 
 static void sends_what_it_is_given(void)
@@ -409,7 +332,7 @@ static void sends_what_it_is_given(void)
     CU_ASSERT_EQUAL(tx.descs[2].options, 0);
     CU_ASSERT_EQUAL(x->nif.stats.tx_frames, 2);
     CU_ASSERT_EQUAL(x->nif.stats.tx_bytes, 354);
-    close_rings(); /* none was completed: taken back */
+    rings_close(); /* none was completed: taken back */
 }
 
 /* In any order, one never: room is counted by what the kernel holds. */
@@ -437,7 +360,7 @@ static void completions_in_any_order(void)
         CU_ASSERT_EQUAL(xdp_in_flight(nif), 1);
         CU_ASSERT_EQUAL(xdp_tx_room(nif), RING - 1);
     }
-    close_rings();
+    rings_close();
 }
 
 /* One segment in several frames at a time: each completion drops one reference. */
@@ -458,7 +381,7 @@ static void one_segment_in_many_frames(void)
     }
     CU_ASSERT_EQUAL(zbuf_refcount(zb), 1);
     zbuf_free(zb);
-    close_rings();
+    rings_close();
 }
 
 static void no_room_left(void)
@@ -475,7 +398,7 @@ static void no_room_left(void)
     kernel_completes(tx.descs[5].addr);
     xdp_kick(nif);
     CU_ASSERT_EQUAL(xdp_tx_room(nif), 1);
-    close_rings();
+    rings_close();
 }
 
 static void queue_frames(unsigned n)
@@ -499,7 +422,7 @@ static void kicks_until_all_is_sent(void)
     CU_ASSERT_EQUAL(xdp_in_flight(nif), 0);
     CU_ASSERT_EQUAL(xdp_kick(nif), 0);
     CU_ASSERT_EQUAL(send_calls, 3); /* nothing to send, no call */
-    close_rings();
+    rings_close();
 }
 
 static void stops_when_nothing_moves(void)
@@ -515,7 +438,7 @@ static void stops_when_nothing_moves(void)
     send_error = ENXIO;
     CU_ASSERT_EQUAL(xdp_kick(nif), -ENODEV);
     CU_ASSERT_EQUAL(x->nif.error, -ENODEV);
-    close_rings();
+    rings_close();
 }
 
 /* A frame was dropped: the rest waits, longer each time, and then goes on. */
@@ -541,7 +464,7 @@ static void holds_back_when_the_device_drops(void)
     CU_ASSERT_EQUAL(xdp_in_flight(nif), 0);
     CU_ASSERT_EQUAL(x->hold_ns, 0);
     CU_ASSERT_EQUAL(x->nif.stats.tx_held, 2);
-    close_rings();
+    rings_close();
 }
 
 CHECK_MAIN("netif_ring", CHECK(fills_the_ring_with_chunks), CHECK(receives_and_replaces),
