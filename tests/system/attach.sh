@@ -15,14 +15,6 @@ nothing_left() { # neither attached nor pinned
     ls -R /sys/fs/bpf/xdp 2>/dev/null
     ! attached && [ -z "$(ls /sys/fs/bpf/xdp 2>/dev/null)" ]
 }
-says() { # says PATTERN COMMAND...: it fails, and says so
-    local pattern=$1 status
-    shift
-    timeout 20 "$@" >"$LAB_TMP/said" 2>&1
-    status=$?
-    cat "$LAB_TMP/said"
-    [ $status != 0 ] && grep -qE -- "$pattern" "$LAB_TMP/said"
-}
 start() { # start HOW [OPTION...]
     local how=$1
     shift

@@ -33,14 +33,6 @@ taken() { # taken PORT: no socket of the kernel's can have it
     ! timeout 5 socat -u TCP-LISTEN:"$1",bind=$HOST STDOUT 2>&1 | tee "$LAB_TMP/taken" && return 1
     grep -q 'Address already in use' "$LAB_TMP/taken"
 }
-says() { # says PATTERN COMMAND...: it fails, and says so
-    local pattern=$1 status
-    shift
-    timeout 20 "$@" >"$LAB_TMP/said" 2>&1
-    status=$?
-    cat "$LAB_TMP/said"
-    [ $status != 0 ] && grep -qE -- "$pattern" "$LAB_TMP/said"
-}
 perf() { timeout 60 "$ZEST" perf -c $LAB_PEER_IP "${BESIDE[@]}" --verify -i 0 "$@"; }
 
 check "what the XDP program takes" "$BUILD/system/verdicts" "$BUILD/netif/xdp_kern.bpf.o"

@@ -87,6 +87,15 @@ echo_said() { # echo_said PATTERN: in its closing line
     grep -qE "$1" "$LAB_TMP/echo.log"
 }
 alive() { kill -0 "$1"; }
+# says PATTERN COMMAND...: the command fails, and says so
+says() {
+    local pattern=$1 status
+    shift
+    timeout 20 "$@" >"$LAB_TMP/said" 2>&1
+    status=$?
+    cat "$LAB_TMP/said"
+    [ $status != 0 ] && grep -qE -- "$pattern" "$LAB_TMP/said"
+}
 
 # echo_random SIZE [SECONDS]: so many random bytes through the echo, from an ordinary client; what
 # comes back has the same SHA-256.

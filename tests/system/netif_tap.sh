@@ -6,14 +6,6 @@ lab_enter "$@"
 needs tap
 FRAMES=$BUILD/system/netif_frames
 
-says() { # says PATTERN COMMAND...: it fails, and says so
-    local pattern=$1 status
-    shift
-    timeout 20 "$@" >"$LAB_TMP/said" 2>&1
-    status=$?
-    cat "$LAB_TMP/said"
-    [ $status != 0 ] && grep -qE -- "$pattern" "$LAB_TMP/said"
-}
 reflected() { # reflected MTU: through the TAP, and back
     rm -f "$LAB_TMP/reflect.log"
     "$FRAMES" reflect xdp:z0:10.77.0.20 >"$LAB_TMP/reflect.log" 2>&1 &

@@ -9,15 +9,6 @@ N=20000
 
 attached() { ip -d link show "$1" | grep -o 'prog/xdp'; }
 not_attached() { ! attached "$1"; }
-# says PATTERN COMMAND...: it fails, and says so
-says() {
-    local pattern=$1 status
-    shift
-    timeout 20 "$@" >"$LAB_TMP/said" 2>&1
-    status=$?
-    cat "$LAB_TMP/said"
-    [ $status != 0 ] && grep -qE -- "$pattern" "$LAB_TMP/said"
-}
 start_reflector() { # on the peer's side
     rm -f "$LAB_TMP/reflect.log"
     "${PEER[@]}" "$FRAMES" reflect "xdp:p0:10.77.0.20${1:-}" >"$LAB_TMP/reflect.log" 2>&1 &

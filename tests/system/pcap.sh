@@ -5,14 +5,6 @@
 lab_enter "$@"
 needs xdp
 
-says() { # says PATTERN COMMAND...: it fails, and says so
-    local pattern=$1 status
-    shift
-    timeout 20 "$@" >"$LAB_TMP/said" 2>&1
-    status=$?
-    cat "$LAB_TMP/said"
-    [ $status != 0 ] && grep -qE -- "$pattern" "$LAB_TMP/said"
-}
 C=$LAB_TMP/c.pcapng D=$LAB_TMP/d.pcapng
 lab_link 1500
 for promisc in "" --promisc; do
