@@ -97,14 +97,11 @@ unsigned pool_take(struct zbuf_pool *pool, struct cache *own, struct zbuf_budget
 
 static void class_note_peak(struct class *c, unsigned cls)
 {
-    int64_t used = (int64_t)c->slabs * class_segs(cls) - c->store - c->cached -
-                   __atomic_load_n(&c->in_bays, __ATOMIC_RELAXED);
+    int64_t used = (int64_t)c->slabs * class_segs(cls) - c->store - c->cached - c->in_depots;
     if (used > (int64_t)c->high_water)
         c->high_water = (uint32_t)used;
 }
 
-/* The first of out[] comes from the store, with as many more as there are without growing the
- * class; the magazine is filled on the same trip. */
 /* The magazine is empty: perhaps another thread has left a batch for it. */
 static bool collect(struct zbuf_pool *pool, uint32_t id, unsigned cls)
 {
@@ -118,6 +115,8 @@ static bool collect(struct zbuf_pool *pool, uint32_t id, unsigned cls)
     return got;
 }
 
+/* The first of out[] comes from the store, with as many more as there are without growing the
+ * class; the magazine is filled on the same trip. */
 static COLD unsigned alloc_slow(struct zbuf_pool *pool, struct zbuf_budget *b, unsigned want,
                                 struct zbuf **out, unsigned n, const void *site)
 {

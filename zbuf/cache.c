@@ -259,12 +259,12 @@ void mag_sync(struct zbuf_pool *pool, struct mag *m)
     struct class *c = &pool->cls[m->cls];
     /* Most were in use when the magazine was lowest. Signed, as what other threads moved meanwhile
      * may make it less than nothing. */
-    int64_t out = (int64_t)m->synced - m->low;
-    int64_t used = (int64_t)c->slabs * class_segs(m->cls) - c->store - c->cached + out -
-                   __atomic_load_n(&c->in_bays, __ATOMIC_RELAXED);
+    int64_t out = (int64_t)m->synced - m->low, in_depot = depot_sync(pool, m);
+    int64_t used =
+        (int64_t)c->slabs * class_segs(m->cls) - c->store - c->cached + out - c->in_depots;
     if (used > (int64_t)c->high_water)
         c->high_water = (uint32_t)used;
-    out -= depot_segs(pool, m->budget, m->cls);
+    out -= in_depot;
     for (struct zbuf_budget *b = &pool->budget[m->budget]; b; b = b->parent) {
         used = (int64_t)(b->charged - b->cached) + out * class_size(m->cls);
         if (used > (int64_t)b->high_water)

@@ -3,78 +3,106 @@
  * Where one thread allocates and another frees, every segment would pass through the store, one by
  * one, under the lock. Instead the one that frees leaves whole batches here and the one that
  * allocates collects them. A depot is for one budget and one class, as a magazine is, and what is
- * in it stays charged to that budget. It has a few bays; each is taken and left with one atomic
- * operation for the whole batch. It is made when a magazine overflows and there is another thread.
+ * in it stays charged to that budget. It is made when a magazine overflows and there is another
+ * thread.
+ *
+ * It is a ring of bays, each for one batch. Who wants to fill (empty) one takes the next ticket of
+ * `in` (`out`); whose turn it is in a bay is written in the bay. So those who fill share `in` with
+ * nobody but each other, those who empty `out`, and all that goes from one core to another is the
+ * bay itself. The ring has space for as much as two threads are likely to be apart: what does not
+ * fit goes through the store, at fifty times the price.
  *
  * A thread uses a bay only between cache_enter() and cache_leave(): so whoever drains the pool
  * finds no bay half filled. */
 #include "internal.h"
 
-enum { BAY_EMPTY, BAY_BUSY, BAY_FULL };
-
-static bool bay_claim(struct bay *bay, uint32_t from)
-{
-    return __atomic_load_n(&bay->state, __ATOMIC_RELAXED) == from &&
-           __atomic_compare_exchange_n(&bay->state, &from, BAY_BUSY, false, __ATOMIC_ACQUIRE,
-                                       __ATOMIC_RELAXED);
-}
+#define DEPOT_BYTES (4u * 1024 * 1024) /* most that one holds, */
+#define BAYS_MAX    32u                /* in at most so many bays; */
+#define BAYS_CHILD  4u                 /* a connection's has fewer, as there are many of those */
+#define CLAIMS_MAX  16u                /* others who may be quicker, before it is given up */
 
 static struct depot *depot_of(const struct zbuf_pool *pool, const struct mag *m)
 {
     return __atomic_load_n(&pool->depot[m->budget * ZBUF_CLASSES + m->cls], __ATOMIC_ACQUIRE);
 }
 
-/* What is in bays is neither in use nor in anybody's magazine. */
-static void count(struct zbuf_pool *pool, struct depot *d, uint32_t by)
+/* Takes the next ticket of `in` (phase 0) or `out` (phase 1) and returns its bay. NULL if that one
+ * is not to be had: the depot is full, or empty, or another thread is still at work in it. */
+static struct bay *claim(struct depot *d, uint32_t *tickets, uint32_t phase, uint32_t *ticket)
 {
-    __atomic_fetch_add(&d->segs, by, __ATOMIC_RELAXED);
-    __atomic_fetch_add(&pool->cls[d->cls].in_bays, by, __ATOMIC_RELAXED);
+    uint32_t t = __atomic_load_n(tickets, __ATOMIC_RELAXED);
+    for (unsigned tries = 0; tries < CLAIMS_MAX; tries++) {
+        struct bay *bay = &d->bay[t % d->bays];
+        if (__atomic_load_n(&bay->turn, __ATOMIC_ACQUIRE) != t + phase)
+            return NULL;
+        if (__atomic_compare_exchange_n(tickets, &t, t + 1, false, __ATOMIC_RELAXED,
+                                        __ATOMIC_RELAXED)) {
+            *ticket = t;
+            return bay;
+        }
+    }
+    return NULL;
+}
+
+/* The turn of the one who empties it, and then of the one who fills it a lap later. */
+static void filled(struct bay *bay, uint32_t ticket)
+{
+    __atomic_store_n(&bay->turn, ticket + 1, __ATOMIC_RELEASE);
+}
+static void emptied(const struct depot *d, struct bay *bay, uint32_t ticket)
+{
+    __atomic_store_n(&bay->turn, ticket + d->bays, __ATOMIC_RELEASE);
 }
 
 bool depot_put(struct zbuf_pool *pool, struct mag *m)
 {
     struct depot *d = depot_of(pool, m);
-    if (!d || m->cap == 0 || m->batch > BAY_SEGS)
+    uint32_t ticket;
+    if (!d || m->cap == 0 || m->n < d->batch)
         return false;
-    for (unsigned i = 0; i < BAYS; i++) {
-        struct bay *bay = &d->bay[i];
-        if (!bay_claim(bay, BAY_EMPTY))
-            continue;
-        uint32_t n = m->batch < m->n ? m->batch : m->n;
-        memcpy(bay->slot, m->slot, n * sizeof(void *));
-        bay->n = n;
-        count(pool, d, n);
-        __atomic_store_n(&bay->state, BAY_FULL, __ATOMIC_RELEASE);
-        memmove(m->slot, m->slot + n, (m->n - n) * sizeof(void *));
-        m->frees -= n; /* gone, but not allocated */
-        __atomic_store_n(&m->n, m->n - n, __ATOMIC_RELAXED);
-        return true;
-    }
-    return false;
+    struct bay *bay = claim(d, &d->in, 0, &ticket);
+    if (!bay)
+        return false;
+    uint32_t left = m->n - d->batch;
+    memcpy(bay->slot, m->slot, d->batch * sizeof(void *));
+    filled(bay, ticket);
+    memmove(m->slot, m->slot + d->batch, left * sizeof(void *));
+    m->frees -= d->batch; /* gone, but not allocated */
+    __atomic_store_n(&m->n, left, __ATOMIC_RELAXED);
+    return true;
 }
 
 bool depot_get(struct zbuf_pool *pool, struct mag *m)
 {
     struct depot *d = depot_of(pool, m);
+    uint32_t ticket;
     if (!d || m->cap == 0 || m->n > 0)
         return false;
-    for (unsigned i = 0; i < BAYS; i++) {
-        struct bay *bay = &d->bay[i];
-        if (!bay_claim(bay, BAY_FULL))
-            continue;
-        uint32_t n = bay->n;
-        memcpy(m->slot, bay->slot, n * sizeof(void *));
-        count(pool, d, -n);
-        m->frees += n;
-        __atomic_store_n(&m->n, n, __ATOMIC_RELAXED);
-        __atomic_store_n(&bay->state, BAY_EMPTY, __ATOMIC_RELEASE);
-        if (n > m->batch) { /* a thread that only allocates grows with the batches it is given */
-            m->batch = n;
-            m->cap = 2 * n;
-        }
-        return true;
-    }
-    return false;
+    struct bay *bay = claim(d, &d->out, 1, &ticket);
+    if (!bay)
+        return false;
+    memcpy(m->slot, bay->slot, d->batch * sizeof(void *));
+    emptied(d, bay, ticket);
+    m->frees += d->batch;
+    __atomic_store_n(&m->n, d->batch, __ATOMIC_RELAXED);
+    m->batch = d->batch; /* a thread that only allocates never had a reason to grow its own */
+    m->cap = 2 * d->batch;
+    return true;
+}
+
+/* Those who are at work in a bay may be counted here and in their magazine, or in neither. */
+static uint32_t depot_count(const struct depot *d)
+{
+    uint32_t out = __atomic_load_n(&d->out, __ATOMIC_RELAXED);
+    uint32_t full = __atomic_load_n(&d->in, __ATOMIC_RELAXED) - out;
+    return (full < d->bays ? full : d->bays) * d->batch;
+}
+
+uint32_t depot_segs(const struct zbuf_pool *pool, uint16_t budget, unsigned cls)
+{
+    const struct depot *d =
+        __atomic_load_n(&pool->depot[budget * ZBUF_CLASSES + cls], __ATOMIC_ACQUIRE);
+    return d ? depot_count(d) : 0;
 }
 
 /* ---- under the pool's lock */
@@ -83,13 +111,34 @@ void depot_make(struct zbuf_pool *pool, const struct mag *m)
 {
     struct depot **at = &pool->depot[m->budget * ZBUF_CLASSES + m->cls];
     if (*at || m->batch * 2 < 1u << m->limit_shift)
-        return;
-    struct depot *d = aligned_alloc(64, (sizeof *d + 63) & ~(size_t)63);
+        return; /* there is one, or the magazine may still grow */
+    uint32_t bays = DEPOT_BYTES / (m->batch * class_size(m->cls));
+    bays = bays < BAYS_MAX ? bays : BAYS_MAX;
+    if (pool->budget[m->budget].parent && bays > BAYS_CHILD)
+        bays = BAYS_CHILD;
+    struct depot *d = aligned_alloc(64, sizeof *d + bays * sizeof d->bay[0]);
     if (!d)
         return;
-    *d = (struct depot){.next = pool->depots, .budget = m->budget, .cls = m->cls};
+    *d = (struct depot){
+        .next = pool->depots, .budget = m->budget, .cls = m->cls, .batch = m->batch, .bays = bays};
+    for (uint32_t i = 0; i < bays; i++)
+        d->bay[i].turn = i;
     pool->depots = d;
     __atomic_store_n(at, d, __ATOMIC_RELEASE);
+}
+
+/* The class's account of what lies in depots; returns what is in this one. */
+static uint32_t note(struct zbuf_pool *pool, struct depot *d)
+{
+    uint32_t n = depot_count(d);
+    pool->cls[d->cls].in_depots += n - d->synced;
+    return d->synced = n;
+}
+
+uint32_t depot_sync(struct zbuf_pool *pool, const struct mag *m)
+{
+    struct depot *d = depot_of(pool, m);
+    return d ? note(pool, d) : 0;
 }
 
 static bool in_scope(const struct zbuf_pool *pool, const struct depot *d,
@@ -99,30 +148,21 @@ static bool in_scope(const struct zbuf_pool *pool, const struct depot *d,
     return !scope || b == scope || b->parent == scope;
 }
 
-uint32_t depot_segs(const struct zbuf_pool *pool, uint16_t budget, unsigned cls)
-{
-    const struct depot *d =
-        __atomic_load_n(&pool->depot[budget * ZBUF_CLASSES + cls], __ATOMIC_ACQUIRE);
-    return d ? __atomic_load_n(&d->segs, __ATOMIC_RELAXED) : 0;
-}
-
 unsigned depot_drain(struct zbuf_pool *pool, const struct zbuf_budget *scope)
 {
     unsigned total = 0;
     for (struct depot *d = pool->depots; d; d = d->next) {
+        uint32_t ticket;
         if (!in_scope(pool, d, scope))
             continue;
-        for (unsigned i = 0; i < BAYS; i++) {
-            struct bay *bay = &d->bay[i];
-            if (!bay_claim(bay, BAY_FULL))
-                continue;
-            budget_adjust(&pool->budget[d->budget], d->cls, -(int)bay->n);
-            for (uint32_t s = 0; s < bay->n; s++)
-                store_give(pool, bay->slot[s], d->cls);
-            count(pool, d, -bay->n);
-            total += bay->n;
-            __atomic_store_n(&bay->state, BAY_EMPTY, __ATOMIC_RELEASE);
+        for (struct bay *bay; (bay = claim(d, &d->out, 1, &ticket)) != NULL;) {
+            budget_adjust(&pool->budget[d->budget], d->cls, -(int)d->batch);
+            for (uint32_t i = 0; i < d->batch; i++)
+                store_give(pool, bay->slot[i], d->cls);
+            total += d->batch;
+            emptied(d, bay, ticket);
         }
+        note(pool, d);
     }
     return total;
 }

@@ -126,7 +126,7 @@ struct class
     uint32_t store;                /* segments in the store */
     uint32_t unmet;                /* of them, kept for minima not used up: unmet <= store */
     uint32_t cached;               /* in magazines, as of their last synchronisation */
-    uint32_t in_bays;              /* in depots; changed without the lock */
+    uint32_t in_depots;            /* likewise */
     uint32_t high_water;
     uint64_t allocs, failures, fall_ups, fall_up_waste, grown, shrunk;
 };
@@ -190,18 +190,20 @@ struct mag {
 static_assert(offsetof(struct mag, slot) == 64, "a magazine's counters are one cache line");
 
 /* See depot.c. */
-#define BAYS     4u
 #define BAY_SEGS 64u
 struct bay {
-    uint32_t state, n;
+    uint32_t turn;
     struct zbuf *slot[BAY_SEGS];
 } __attribute__((aligned(64)));
 struct depot {
     struct depot *next; /* of the pool */
     uint16_t budget;
     uint8_t cls;
-    uint32_t segs; /* in all its bays */
-    struct bay bay[BAYS];
+    uint32_t batch, bays; /* segments in a full bay; how many bays there are, a power of two */
+    uint32_t synced;      /* segments in it, as the class's account knows it */
+    _Alignas(64) uint32_t in;
+    _Alignas(64) uint32_t out;
+    struct bay bay[];
 };
 
 /* slow: why operations must not take the fast path */
@@ -393,10 +395,12 @@ uint64_t clock_now(const struct zbuf_pool *pool);
 /* depot.c. The first two between cache_enter() and cache_leave(), on the thread's own magazine. */
 bool depot_put(struct zbuf_pool *pool, struct mag *m); /* leaves its coldest batch */
 bool depot_get(struct zbuf_pool *pool, struct mag *m); /* fills it, if it is empty */
-void depot_make(struct zbuf_pool *pool, const struct mag *m);
-unsigned depot_drain(struct zbuf_pool *pool, const struct zbuf_budget *scope);
 /* What is there for one budget and class. */
 uint32_t depot_segs(const struct zbuf_pool *pool, uint16_t budget, unsigned cls);
+/* Under the lock: */
+uint32_t depot_sync(struct zbuf_pool *pool, const struct mag *m); /* same, and notes it */
+void depot_make(struct zbuf_pool *pool, const struct mag *m);
+unsigned depot_drain(struct zbuf_pool *pool, const struct zbuf_budget *scope);
 void depots_free(struct zbuf_pool *pool);
 
 /* alloc.c: under the lock. Takes up to n segments of class want or, if there is none to be had,

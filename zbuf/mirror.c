@@ -92,7 +92,7 @@ void mirror_publish(struct zbuf_pool *pool, const struct zbuf_budget *b)
     if (!m)
         return;
     for (unsigned c = 0; c < ZBUF_CLASSES; c++)
-        cached[c] = pool->cls[c].cached + __atomic_load_n(&pool->cls[c].in_bays, __ATOMIC_RELAXED);
+        cached[c] = pool->cls[c].cached + pool->cls[c].in_depots;
     clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
     write_begin(m);
     m->clock_ns = clock_now(pool);

@@ -70,7 +70,7 @@ void zbuf_pool_stat(const struct zbuf_pool *cpool, struct zbuf_pool_stat *out)
         for (struct mag *m = c->in_use; m; m = m->next)
             cached[m->cls] += __atomic_load_n(&m->n, __ATOMIC_RELAXED);
     for (const struct depot *d = pool->depots; d; d = d->next)
-        cached[d->cls] += __atomic_load_n(&d->segs, __ATOMIC_RELAXED);
+        cached[d->cls] += depot_segs(pool, d->budget, d->cls);
     stat_pool(pool, out, cached);
     pool_unlock(pool);
 }
@@ -92,7 +92,7 @@ static void count_at_hand(struct zbuf_pool *pool)
                         (uint64_t)__atomic_load_n(&m->n, __ATOMIC_RELAXED) * class_size(m->cls));
     for (const struct depot *d = pool->depots; d; d = d->next)
         add_at_hand(&pool->budget[d->budget],
-                    (uint64_t)__atomic_load_n(&d->segs, __ATOMIC_RELAXED) * class_size(d->cls));
+                    (uint64_t)depot_segs(pool, d->budget, d->cls) * class_size(d->cls));
 }
 
 unsigned zbuf_budget_stats(const struct zbuf_pool *cpool, struct zbuf_budget_stat *out,

@@ -4,6 +4,7 @@
 #include <sched.h>
 
 #include "tests/unit/zbuf_fixture.h"
+#include "zbuf/internal.h"
 
 #define ROUNDS 40000u
 
@@ -155,6 +156,44 @@ static void a_sleeping_threads_hoard_is_not_lost(void)
     pthread_join(t, &again);
     CU_ASSERT_PTR_NOT_NULL(again);
     zbuf_free_bulk(all, 1024);
+    done_with(pool);
+}
+
+/* What one thread frees and another allocates goes by the depot, and is kept from nobody there. */
+static void *frees_and_sleeps(void *zbs)
+{
+    zbuf_free_bulk(zbs, 1024);
+    reach(1);
+    wait_for(2);
+    return NULL;
+}
+
+static void a_depot_lies_between_two_threads(void)
+{
+    static struct zbuf *all[2048];
+    pthread_t t;
+    play.stage = 0;
+    pool = pool_of(4 * MIB);
+    struct zbuf_budget *app = zbuf_budget_app(pool);
+    struct zbuf_budget *other = zbuf_budget_create(pool, "other", 0, 0);
+    CU_ASSERT_EQUAL(zbuf_alloc_bulk(app, FITS(2048), all, 1024), 1024);
+    CU_ASSERT_EQUAL_FATAL(pthread_create(&t, NULL, frees_and_sleeps, all), 0);
+    wait_for(1);
+    uint32_t there = depot_segs(pool, 0, 1);
+    CU_ASSERT(there >= 512);
+    CU_ASSERT_EQUAL(stat_of(pool).live, 0);
+    /* It is what the next allocations get, */
+    CU_ASSERT_EQUAL(zbuf_alloc_bulk(app, FITS(2048), all, 256), 256);
+    CU_ASSERT_EQUAL(depot_segs(pool, 0, 1), there - 256);
+    CU_ASSERT_EQUAL(stat_of(pool).live, 256);
+    /* and who is short of memory, whoever that is. */
+    CU_ASSERT_EQUAL(zbuf_alloc_bulk(other, FITS(2048), all + 256, 2048 - 256), 2048 - 256);
+    CU_ASSERT_EQUAL(depot_segs(pool, 0, 1), 0);
+    CU_ASSERT_EQUAL(stat_of(pool).drains, 1);
+    reach(2);
+    pthread_join(t, NULL);
+    zbuf_free_bulk(all, 2048);
+    CU_ASSERT_EQUAL(zbuf_budget_destroy(other), 0);
     done_with(pool);
 }
 
@@ -363,7 +402,7 @@ static void one_thread_frees_what_another_waits_for(void)
 }
 
 CHECK_MAIN("zbuf_thread", CHECK(freed_on_another_thread), CHECK(any_first_act_will_do),
-           CHECK(a_sleeping_threads_hoard_is_not_lost),
+           CHECK(a_sleeping_threads_hoard_is_not_lost), CHECK(a_depot_lies_between_two_threads),
            CHECK(a_thread_that_ends_gives_back_its_hoard),
            CHECK(a_pool_may_go_before_a_thread_that_used_it),
            CHECK(short_of_memory_among_busy_threads), CHECK(references_are_shared),
