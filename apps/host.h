@@ -52,6 +52,7 @@ struct host_options {
     uint16_t mtu;
     enum host_mode mode;
     enum netif_xdp_by attach;
+    enum netif_xdp_steer steer;
     enum host_gather gather;
     uint32_t ring;
     uint64_t pool_size;

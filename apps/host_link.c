@@ -17,6 +17,7 @@ static int open_xdp(struct zbuf_pool *pool, const struct host_options *o, unsign
         .ports = o->ports,
         .n_ports = o->n_ports,
         .by = o->attach,
+        .steer = o->steer,
         .rx_ring = o->ring,
         .tx_ring = o->ring,
         .gather = o->gather == HOST_GATHER_ALWAYS,

@@ -21,6 +21,7 @@ enum {
     O_MTU,
     O_MODE,
     O_ATTACH,
+    O_STEER,
     O_GATHER,
     O_RING,
     O_POOL,
@@ -76,6 +77,10 @@ const struct opt host_opts[] = {
      "AF_XDP: so many queues, from --queue on, with a stack and a thread for each; or all "
      "(default: "
      "1)"},
+    {O_STEER, "steer", "HOW",
+     "AF_XDP, several queues: how answers to connections of our own come in on the right one: auto "
+     "(default: by rules that the card is given, else hash), hash (by the port, as the card's hash "
+     "is known; else learn), or learn (by trying ports)"},
     {O_RING, "ring", "N", "AF_XDP: descriptors in each ring, a power of two (default: 2048)"},
     {O_GATHER, "gather", "G",
      "send payload that has no headroom from where it lies, as several descriptors a frame: auto "
@@ -129,6 +134,7 @@ bool host_option(struct host_options *o, int key, const char *name, const char *
 {
     static const char *const modes[] = {"auto", "native", "generic", "zero-copy", "copy", NULL};
     static const char *const attaches[] = {"auto", "link", "dispatcher", NULL};
+    static const char *const steers[] = {"auto", "hash", "learn", NULL};
     static const char *const gathers[] = {"auto", "always", "never", NULL};
     switch (key) {
     case 'I':
@@ -164,6 +170,9 @@ bool host_option(struct host_options *o, int key, const char *name, const char *
         return true;
     case O_ATTACH:
         o->attach = (enum netif_xdp_by)opt_word(name, arg, attaches);
+        return true;
+    case O_STEER:
+        o->steer = (enum netif_xdp_steer)opt_word(name, arg, steers);
         return true;
     case O_QUEUE:
         o->queue = (uint32_t)opt_number(name, arg, 0, 4095);

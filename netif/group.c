@@ -80,6 +80,11 @@ static void send_on(struct netif_group *g, unsigned from, struct zbuf *zb, uint3
         eventfd_write(to->fd, 1);
 }
 
+unsigned group_size(const struct netif_group *g)
+{
+    return g->n;
+}
+
 /* ---- what goes where */
 
 /* All stacks of a group ask for their neighbours themselves, and only one of them hears the answer.

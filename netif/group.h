@@ -4,6 +4,7 @@
 
 #include "link.h"
 
+unsigned group_size(const struct netif_group *g);
 /* Sorts n frames that member's link received: those that are not for its stack go on to the next
  * member, the others move to the front. Returns how many those are. */
 unsigned group_sort(struct netif_group *g, unsigned member, struct zest *z, struct zbuf **frames,

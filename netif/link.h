@@ -7,6 +7,7 @@
 #define NETIF_LINK_H
 
 #include "netif.h"
+#include "rss.h"
 
 /* A bug of ours, or a kernel that breaks its word: stop here, in release builds too. */
 #define LINK_ASSERT(cond)                                                                          \
@@ -37,6 +38,7 @@ struct netif {
     int error;                     /* -errno of a link that is gone for good */
     struct netif_capture *capture; /* NULL = none */
     struct neigh *neigh;           /* NULL, or who asks the kernel for neighbours */
+    struct rss_use rss;            /* on which queue a segment comes in, if that is known */
 };
 
 /* capture.c */

@@ -19,6 +19,7 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#include "connect.h"
 #include "group.h"
 #include "loop_link.h"
 #include "loop_mem.h"
@@ -250,6 +251,11 @@ static bool hear_group(struct netif_loop *nl, uint64_t now)
     unsigned n = group_take(nl->cfg.group, nl->cfg.member, nl->z, in, BURST, &looked);
     if (n > 0)
         zest_input(nl->z, now, in, n);
+    if (looked && nl->nif->rss.rss) { /* answers that were to come in here, and did not */
+        struct netif_group_stats st;
+        netif_group_get_stats(nl->cfg.group, nl->cfg.member, &st);
+        rss_was_wrong(&nl->nif->rss, st.port_changes);
+    }
     return looked;
 }
 
@@ -492,16 +498,8 @@ int netif_loop_start(const struct netif_loop_config *cfg, struct netif_loop **ou
 
 int netif_connect(struct netif_loop *nl, const struct zest_addr *remote, zest_handle *out)
 {
-    const struct neigh *ng = nl->nif->neigh;
-    if (!ng)
-        return zest_connect(nl->z, remote, NULL, out);
-    struct zest_addr local = {.port = 0};
-    int rc = -EADDRINUSE;
-    for (unsigned i = neigh_ports(ng); i > 0 && rc == -EADDRINUSE; i--) {
-        local.port = neigh_port(ng, local.port);
-        rc = zest_connect(nl->z, remote, &local, out);
-    }
-    return rc == -EADDRINUSE ? -EADDRNOTAVAIL : rc;
+    unsigned members = nl->cfg.group ? group_size(nl->cfg.group) : 1;
+    return connect_from(nl->nif, nl->z, members, nl->cfg.member, remote, out);
 }
 
 void netif_loop_wake(struct netif_loop *nl)

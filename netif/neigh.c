@@ -209,6 +209,11 @@ unsigned neigh_ports(const struct neigh *ng)
     return ng->n_ports;
 }
 
+const uint8_t *neigh_ip(const struct neigh *ng)
+{
+    return (const uint8_t *)&ng->ip_be;
+}
+
 static uint16_t nth_port(const struct neigh *ng, unsigned n)
 {
     const struct netif_ports *r = ng->ports;

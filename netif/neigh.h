@@ -23,5 +23,7 @@ unsigned neigh_rx(struct neigh *ng, struct zbuf_pool *pool, struct zbuf **frames
 /* A local port after `last` (0 = begin anywhere) of those that are ours; 0 = there are none. */
 uint16_t neigh_port(const struct neigh *ng, uint16_t last);
 unsigned neigh_ports(const struct neigh *ng);
+/* The address, as on the wire. */
+const uint8_t *neigh_ip(const struct neigh *ng);
 
 #endif

@@ -41,6 +41,7 @@ struct netif_caps {
     const char *why_copy; /* xdp: why zero-copy could not be had; NULL = it is, or was not wanted */
     char name[32];        /* of the interface */
     uint32_t queue;       /* of it */
+    bool hash_known;      /* xdp: on which queue answers come in can be foretold */
     bool dispatched;      /* xdp: the program is one of several of libxdp's dispatcher */
     uint8_t mac[6];       /* that zest is to use */
     uint16_t mtu;         /* largest IP packet, both ways */
@@ -88,6 +89,11 @@ enum netif_xdp_attach {
 enum netif_xdp_by { NETIF_XDP_BY_AUTO, NETIF_XDP_BY_LINK, NETIF_XDP_BY_DISPATCHER };
 enum netif_xdp_copy { NETIF_XDP_COPY_AUTO, NETIF_XDP_COPY, NETIF_XDP_ZERO_COPY };
 
+/* With several queues: how answers to connections of our own come to find the right one. Each
+ * falls back to the next: what the card can be told (ethtool -N), what it tells of its hash
+ * (ethtool -x), and trying ports until an answer comes in here. */
+enum netif_xdp_steer { NETIF_XDP_STEER_AUTO, NETIF_XDP_STEER_HASH, NETIF_XDP_STEER_LEARN };
+
 struct netif_ports {
     uint16_t first, last;
 };
@@ -108,11 +114,12 @@ struct netif_xdp_config {
     enum netif_xdp_attach attach;
     enum netif_xdp_by by;
     enum netif_xdp_copy copy;
-    uint32_t rx_ring, tx_ring; /* descriptors, powers of two; 0 = 2048 */
-    bool gather;               /* ask for several descriptors a frame (XDP_USE_SG) */
-    bool measure;              /* find out whether that is cheap: sends up to 384 frames to itself,
-                                  in at most 10 ms (docs/links.md), and asks for gather if it is */
-    bool quiet;                /* do not say on standard error what was fallen back to */
+    enum netif_xdp_steer steer; /* auto: all three; hash: not by rules; learn: only that */
+    uint32_t rx_ring, tx_ring;  /* descriptors, powers of two; 0 = 2048 */
+    bool gather;                /* ask for several descriptors a frame (XDP_USE_SG) */
+    bool measure;               /* find out whether that is cheap: sends up to 384 frames to itself,
+                                   in at most 10 ms (docs/links.md), and asks for gather if it is */
+    bool quiet;                 /* do not say on standard error what was fallen back to */
 };
 NETIF_API int netif_open_xdp(const struct netif_xdp_config *cfg, struct netif **out,
                              struct netif_error *err);

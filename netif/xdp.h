@@ -37,8 +37,8 @@
 #define ETH_HEADER   14u
 /* Descriptors that one frame may be sent as: in copy mode the kernel makes the first the packet's
  * linear part, and a page fragment of each of the others, of which a packet has 17 (MAX_SKB_FRAGS).
- * A zero-copy driver's limit is its hardware's; no driver of Linux 6.18 that takes several takes
- * fewer than 5. */
+ * A zero-copy driver's limit is its hardware's, and told by the kernel (6.6); no driver of
+ * Linux 6.18 that takes several takes fewer than 5. */
 #define XDP_FRAME_DESCS    18u
 #define XDP_FRAME_DESCS_ZC 5u
 #define XDP_RING_DEF       2048u
@@ -76,6 +76,8 @@ struct xdp_share {
     unsigned refs;
     struct xdp_prog prog;
     struct xsk_umem *umem;
+    uint32_t zc_segs; /* descriptors a frame that the driver takes in zero-copy mode; 0 = unknown */
+    struct rss *rss;  /* NULL = not known, or there is one queue only */
     struct xdp *closed;
 };
 

@@ -14,6 +14,7 @@
 #include <xdp/libxdp.h>
 
 #include "neigh.h"
+#include "probe_priv.h"
 #include "xdp.h"
 
 #define BUSY_TRIES     100 /* the kernel releases a queue some time after its socket was closed */
@@ -79,6 +80,7 @@ static void xdp_close(struct netif *nif)
         free_link(x);
     }
     pthread_mutex_destroy(&s->lock);
+    free(s->rss);
     free(s);
 }
 
@@ -223,6 +225,10 @@ static int bind_socket(struct xdp *x, const struct netif_xdp_config *cfg, bool l
         bool gather = way == 0 || way == 2;
         if (gather && !cfg->gather && !cfg->measure && !large)
             continue;
+        /* To be refused has a price: the kernel (6.18 to 7.2) remembers with the UMEM that several
+         * descriptors were asked for, and then refuses every other socket of this UMEM. */
+        if (way == 0 && x->share->zc_segs == 1)
+            continue;
         rc = bind_once(x, cfg,
                        (way < 2 ? XDP_ZEROCOPY : XDP_COPY) | (gather ? (unsigned)XDP_USE_SG : 0));
         x->nif.caps.gather = rc == 0 && gather;
@@ -309,7 +315,11 @@ static void describe_frames(struct xdp *x, uint32_t mtu)
 {
     struct netif_caps *c = &x->nif.caps;
     bool zero_copy = strcmp(c->mode, "zero-copy") == 0;
-    uint32_t most = zero_copy ? XDP_FRAME_DESCS_ZC : XDP_FRAME_DESCS;
+    uint32_t most = XDP_FRAME_DESCS;
+    if (zero_copy && x->share->zc_segs == 0)
+        most = XDP_FRAME_DESCS_ZC;
+    else if (zero_copy && x->share->zc_segs < most)
+        most = x->share->zc_segs;
     uint32_t one = XDP_RX_ROOM - ETH_HEADER;
     /* To send: the headers, and at least one stretch of payload that ends in the middle of a page.
      */
@@ -403,6 +413,23 @@ static void measure(struct netif **links, unsigned n)
     }
 }
 
+/* For connections of our own: which port to open one from. */
+static void learn_hash(struct xdp_share *s, const char *ifname, struct netif **links, unsigned n)
+{
+    struct ethtool_nic nic;
+    struct ethtool e;
+    if (ethtool_open(&nic, ifname, &e) != 0)
+        return;
+    if (rss_read(&e, &s->rss) != 0)
+        s->rss = NULL;
+    ethtool_close(&nic);
+    for (unsigned i = 0; i < n && s->rss; i++)
+        if (rss_has_queue(s->rss, links[i]->caps.queue)) {
+            links[i]->rss.rss = s->rss;
+            links[i]->caps.hash_known = true;
+        }
+}
+
 /* links[0 .. *made) exist, whatever is returned. */
 static int build(struct xdp_share *s, const struct netif_xdp_config *cfg, unsigned n,
                  struct netif **links, unsigned *made, struct netif_error *err)
@@ -417,10 +444,16 @@ static int build(struct xdp_share *s, const struct netif_xdp_config *cfg, unsign
         if (cfg->n_ports)
             rc = neigh_open(cfg, info.index, info.mac, x->first, &x->nif.neigh, err);
     }
+    struct netif_probe_if probe = {.index = info.index};
+    if (rc == 0)
+        probe_netdev(&probe);
+    s->zc_segs = probe.zc_max_segs;
     if (rc == 0)
         rc = xdp_prog_attach(&s->prog, cfg, &info, err);
     for (unsigned i = 0; i < n && rc == 0; i++)
         rc = open_queue(xdp_of(links[i]), cfg, &info, err);
+    if (rc == 0 && n > 1 && cfg->steer != NETIF_XDP_STEER_LEARN)
+        learn_hash(s, cfg->ifname, links, n);
     if (rc == 0 && cfg->measure && info.carrier)
         measure(links, n);
     /* Only when all can receive. */

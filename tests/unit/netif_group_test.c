@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "check.h"
+#include "netif/connect.h"
 #include "netif/group.h"
 #include "tests/lib/wire.h"
 
@@ -412,6 +413,100 @@ static void ports_are_learned(void)
     tear_down();
 }
 
+/* ---- a card whose hash is known: its queue is chosen before the SYN */
+
+static struct rss *card; /* what it does */
+
+static unsigned by_hash(const struct zbuf *f)
+{
+    struct rss_end from = {.port = (uint16_t)(f->data[34] << 8 | f->data[35])};
+    struct rss_end to = {.port = dst_port(f)};
+    if (!is_tcp(f))
+        return 0;
+    memcpy(from.ip, f->data + 26, 4);
+    memcpy(to.ip, f->data + 30, 4);
+    return rss_queue(card, &from, &to);
+}
+/* A table of so many queues in turn. */
+static struct rss *new_card(uint32_t queues, uint8_t salt)
+{
+    struct rss *r = calloc(1, sizeof *r + 128 * sizeof r->queues[0]);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(r);
+    r->n = 128;
+    for (uint32_t i = 0; i < RSS_KEY; i++)
+        r->key[i] = (uint8_t)(0x6d + 37 * i * salt);
+    for (uint32_t i = 0; i < r->n; i++)
+        r->queues[i] = i % queues;
+    return r;
+}
+/* Each opens so many connections, by what the driver says. */
+static void open_by_hash(const struct rss *said, unsigned each, struct netif links[N])
+{
+    for (unsigned i = 0; i < N; i++) {
+        links[i] = (struct netif){.caps = {.queue = i}, .rss = {.rss = said}};
+        for (unsigned k = 0; k < each; k++) {
+            struct zest_addr to = addr(true, PORT);
+            zest_handle c;
+            CU_ASSERT_EQUAL_FATAL(connect_from(&links[i], z[i], N, i, &to, &c), 0);
+            run(SECOND / 10);
+            struct zest_conn_info info;
+            CU_ASSERT_EQUAL_FATAL(zest_conn_info(z[i], c, &info), 0);
+            CU_ASSERT_EQUAL(info.state, ZEST_ESTABLISHED);
+            CU_ASSERT_EQUAL(info.local.port % N, i);
+            CU_ASSERT(info.local.port >= 32768 && info.local.port < 61000);
+            rss_was_wrong(&links[i].rss, stats(i).port_changes);
+        }
+    }
+}
+
+static void ports_follow_the_cards_hash(void)
+{
+    struct netif links[N];
+    set_up();
+    card = new_card(N, 1);
+    route = by_hash;
+    open_by_hash(card, 40, links);
+    CU_ASSERT_EQUAL(sums().port_changes, 0);
+    CU_ASSERT_EQUAL(sums().strays, 0);
+    for (unsigned i = 0; i < N; i++)
+        CU_ASSERT_PTR_EQUAL(links[i].rss.rss, card);
+    free(card);
+    tear_down();
+}
+
+/* The driver says one thing and the card does another: that is found out, and ports are learned. */
+static void a_wrong_hash_is_found_out(void)
+{
+    struct netif links[N];
+    struct rss *said = new_card(N, 3);
+    set_up();
+    card = new_card(N, 1);
+    route = by_hash;
+    open_by_hash(said, 40, links);
+    for (unsigned i = 0; i < N; i++)
+        CU_ASSERT_PTR_NULL(links[i].rss.rss);
+    CU_ASSERT(sums().port_changes > 0);
+    CU_ASSERT_EQUAL(sums().handed, 0);
+    free(card);
+    free(said);
+    tear_down();
+}
+
+/* Queues that no segment ever comes in on: the search ends, and what is handed on is taken. */
+static void no_port_hashes_to_us(void)
+{
+    struct netif links[N];
+    set_up();
+    card = new_card(1, 1);
+    route = by_hash;
+    open_by_hash(card, 1, links);
+    CU_ASSERT_EQUAL(stats(0).port_changes, 0);
+    CU_ASSERT_EQUAL(stats(1).port_changes, 8 * N);
+    CU_ASSERT(stats(1).handed > 0);
+    free(card);
+    tear_down();
+}
+
 /* No port is ever right: it goes on with what it is handed. So it does with a port of one's own. */
 static void no_port_is_right(void)
 {
@@ -517,6 +612,7 @@ static void a_full_mailbox_loses(void)
 CHECK_MAIN("netif group", CHECK(right_queue_costs_nothing), CHECK(wrong_queue_is_handed_on),
            CHECK(chains_are_handed_on), CHECK(any_queue_will_do), CHECK(second_syn_elsewhere),
            CHECK(nobodys_comes_back_and_is_refused), CHECK(a_listener_elsewhere_is_found),
-           CHECK(ports_are_learned), CHECK(no_port_is_right),
+           CHECK(ports_are_learned), CHECK(ports_follow_the_cards_hash),
+           CHECK(a_wrong_hash_is_found_out), CHECK(no_port_hashes_to_us), CHECK(no_port_is_right),
            CHECK(writes_survive_a_change_of_port), CHECK(neighbours_are_everybodys),
            CHECK(a_full_mailbox_loses))

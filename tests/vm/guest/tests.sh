@@ -1,10 +1,10 @@
 # tests.sh - what is tested and measured inside the virtual machine, by busybox's shell.
 #
 # eth0 and eth1 are virtio-net cards on one hub, made for zero-copy AF_XDP; eth2 is one on a hub of its own that was
-# not. eth1 is moved to a namespace, `peer`, so that the kernel can be at both ends. What the host is to read goes
+# not; eth3 and eth4 are for queues.sh. eth1 is moved to a namespace, `peer`, so that the kernel can be at both ends. What the host is to read goes
 # to descriptor 3, a line each:
 #
-#   ok WHAT   bad WHAT   log TEXT   json {...}     and `end` (from init), without which something broke off
+#   ok WHAT   bad WHAT   skip WHAT   log TEXT   json {...}     and `end` (from init), without which something broke off
 #
 # From the settings: VM_BYTES (the long transfer), VM_ECHO_BYTES, VM_BENCH_S and VM_TURNS (figures; 0 = none).
 ZEST=/zest/zest
@@ -184,6 +184,10 @@ check "zest to Linux: the other end" start_kernel_peer
 TIMES=1 check "zest to Linux, $((VM_BYTES / 4)) bytes as frames: none copied" all_in_place $((VM_BYTES / 4))
 TIMES=1 check "Linux to zest, $((VM_BYTES / 4)) bytes" all_in_place $((VM_BYTES / 4)) -R
 check "the other end ends in order" stop server "$SERVER"
+
+# ---- several queues
+
+if [ "$VM_QUEUES" = yes ]; then . /queues.sh; else say "skip two queues: $VM_QUEUES"; fi
 
 # ---- figures: taken in turns, the median of each
 
