@@ -38,6 +38,15 @@ FUZZ_SRC  := $(wildcard tests/fuzz/*_fuzz.c)
 EX_SRC    := $(call src,examples)
 SYS_SRC   := $(call src,tests/system)
 
+# What is installed, and where to.
+PREFIX    ?= /usr/local
+VERSION   := $(shell sed -n 's/^.define ZEST_VERSION "\(.*\)"/\1/p' stack/zest.h)
+PUBLIC    := zbuf/zbuf.h stack/zest.h stack/zest_record.h netif/netif.h netif/probe.h sockets/sockets.h
+INST_BIN  := $(DESTDIR)$(PREFIX)/bin
+INST_LIB  := $(DESTDIR)$(PREFIX)/lib
+INST_INC  := $(DESTDIR)$(PREFIX)/include/zest
+INST_MAN  := $(DESTDIR)$(PREFIX)/share/man
+
 PD_LIB    := $(BUILD)/libzest-packetdrill.so
 LIBS      := $(BUILD)/libnetif.a $(BUILD)/libstack.a $(BUILD)/libzbuf.a
 # What unit tests, simulator, scripts and fuzzers share.
@@ -55,7 +64,7 @@ BPF_OBJ   := $(patsubst %.c,$(BUILD)/%.o,$(BPF_SRC))
 Q := $(if $(V),,@)
 say = $(if $(findstring s,$(firstword -$(MAKEFLAGS))),@:,@printf '  %-5s %s\n' $(1) $(2))
 
-.PHONY: threads all help setup demo check check-vm fuzz sim bench mutants coverage deps lint format clean unit-bins tests fuzzers fuzz-bins where where-fuzz
+.PHONY: threads all help setup demo check check-vm fuzz sim bench mutants coverage deps lint format install uninstall clean unit-bins tests fuzzers fuzz-bins where where-fuzz
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -102,6 +111,23 @@ lint: $(BPF_OBJ) ## clang-tidy, and clang-format in check mode
 format: ## clang-format in place
 	clang-format -i $$(git ls-files '*.c' '*.h')
 
+install: setup ## program, library, headers, man pages: PREFIX=/usr/local DESTDIR=
+	@$(MAKE) --no-print-directory -j2 $(BUILD)/zest $(BUILD)/libzest.a $(PD_LIB)
+	install -D -m 755 $(BUILD)/zest $(INST_BIN)/zest
+	install -D -m 644 $(BUILD)/libzest.a $(INST_LIB)/libzest.a
+	install -D -m 755 $(PD_LIB) $(INST_LIB)/libzest-packetdrill.so
+	for h in $(PUBLIC); do install -D -m 644 $$h $(INST_INC)/$$h || exit; done
+	for m in man/*.[1-9]; do install -D -m 644 $$m $(INST_MAN)/man$${m##*.}/$${m##*/} || exit; done
+	install -d $(INST_LIB)/pkgconfig
+	printf '%s\n' 'prefix=$(PREFIX)' 'libdir=$${prefix}/lib' 'includedir=$${prefix}/include/zest' '' 'Name: zest' \
+		'Description: zero-copy TCP/IP stack over AF_XDP' 'Version: $(VERSION)' \
+		'Cflags: -I$${includedir}' 'Libs: -L$${libdir} -lzest $(LDLIBS)' >$(INST_LIB)/pkgconfig/zest.pc
+
+uninstall: ## remove what make install put there; the same PREFIX and DESTDIR
+	rm -f $(INST_BIN)/zest $(INST_LIB)/libzest.a $(INST_LIB)/libzest-packetdrill.so $(INST_LIB)/pkgconfig/zest.pc
+	for m in man/*.[1-9]; do rm -f $(INST_MAN)/man$${m##*.}/$${m##*/}; done
+	rm -rf $(INST_INC)
+
 clean: ## remove what was built
 	rm -rf build
 
@@ -131,8 +157,8 @@ $(BUILD)/lib%.a:
 	@rm -f $@
 	$(call say,AR,$@)
 	$(Q)ar rcs $@ $^
-# What is installed: the three rooms in one archive.
-$(BUILD)/libzest.a: $(call obj,$(ZBUF_SRC) $(STACK_SRC) $(NETIF_SRC))
+# What is installed: the library's rooms in one archive.
+$(BUILD)/libzest.a: $(call obj,$(ZBUF_SRC) $(STACK_SRC) $(NETIF_SRC) $(SOCK_SRC))
 
 $(BUILD)/zest: $(call obj,$(APPS_SRC)) $(LIBS)
 	$(call say,LINK,$@)

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define ZEST_VERSION "0.1.0"
+#include "../stack/zest.h"
 
 static const struct {
     const char *name;

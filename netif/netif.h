@@ -2,10 +2,10 @@
  *
  * A link moves Ethernet frames between the pool and the world, in bursts, without blocking:
  *
- *     n = netif_rx(nif, frames, max);       frames that arrived; the caller owns them
- *     n = netif_tx_room(nif);               places in the ring; a frame takes up to
- * caps.frame_descs netif_tx(nif, frames, n);             hands them over; may only queue them
- *     netif_kick(nif);                      gets the queued ones going, and reaps what was sent
+ *     n = netif_rx(nif, frames, max);    frames that arrived; the caller owns them
+ *     n = netif_tx_room(nif);            places in the ring: caps.frame_descs for each frame
+ *     netif_tx(nif, frames, n);          hands them over; may only queue them
+ *     netif_kick(nif);                   gets the queued ones going, and reaps what was sent
  *
  * Kinds: AF_XDP, TAP, libpcap, and a pair in memory. All of them use the pool's memory in place;
  * what a kind can't do in place (TAP has to read and write) is the kernel's copy, not ours.

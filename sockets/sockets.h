@@ -6,8 +6,7 @@
  *     struct zest *z = sockets_lock(s);       the stack, with nobody else in it
  *     zest_input(z, now, ...); zest_output(z, now, ...);
  *     deadline = sockets_deadline(s);         come back by then, or when a frame arrives
- *     sockets_unlock(s);                      hands out the stack's events, wakes who waits for
- * them
+ *     sockets_unlock(s);                      hands out events, wakes who waits for them
  *
  * What the driver is told in return is struct sockets_driver. sockets_run_netif() is a driver for
  * the links of netif/, with a thread of its own.

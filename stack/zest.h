@@ -19,11 +19,15 @@
  * view may be written to any connection by its address, too.
  *
  * Errors: functions return 0 (or a count) or -errno; what fails leaves the connection as it was.
- *   -EBADF     the handle is stale, or of another kind          -EINVAL   an argument is out of
- * range -EFAULT    the address is not inside a live segment          -ENOTCONN not connected (yet,
- * or any more) -EAGAIN    nothing to read, or no room: an event will follow -ENOBUFS  out of
- * connections or memory -EPIPE     this side has closed its direction                -ECONNRESET,
- * -ETIMEDOUT, -ECONNREFUSED, -EHOSTUNREACH  the connection ended so -EADDRINUSE, -EADDRNOTAVAIL
+ *   -EBADF         the handle is stale, or of another kind
+ *   -EINVAL        an argument is out of range
+ *   -EFAULT        the address is not inside a live segment
+ *   -EAGAIN        nothing to read, or no room: an event will follow
+ *   -ENOBUFS       out of connections or memory
+ *   -ENOTCONN      not connected (yet, or any more)
+ *   -EPIPE         this side has closed its direction
+ *   -EADDRINUSE, -EADDRNOTAVAIL    of addresses and ports
+ *   -ECONNRESET, -ETIMEDOUT, -ECONNREFUSED, -EHOSTUNREACH    the connection ended so
  *
  * Times are nanoseconds on any clock that does not go backwards. Sizes are bytes.
  * Addresses are 16 bytes; IPv4 is mapped (::ffff:a.b.c.d). Ports are in host order. */
@@ -40,6 +44,8 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+#define ZEST_VERSION "0.1.0"
 
 #define ZEST_API   __attribute__((visibility("default")))
 #define ZEST_NEVER UINT64_MAX /* no deadline */
