@@ -25,6 +25,7 @@ static void on_abort(int signum)
 {
     for (unsigned i = 0; i < HOSTS_MAX; i++)
         if (captured[i].host)
+            /* NOLINTNEXTLINE(bugprone-signal-handler): the process is lost anyway */
             (void)netif_capture_save(captured[i].host->nif, "an assertion failed");
     signal(signum, before);
     raise(signum);

@@ -110,7 +110,7 @@ static unsigned find_processes(const struct stat *program, int *pids, unsigned m
         struct zbuf_reader *rd;
         if (!is_number(e->d_name))
             continue;
-        int pid = atoi(e->d_name);
+        int pid = (int)strtol(e->d_name, NULL, 10);
         if (program && !runs(pid, program))
             continue;
         int err = zbuf_reader_open(pid, 0, &rd);

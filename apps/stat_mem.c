@@ -102,6 +102,7 @@ char *stat_mem_place(char buf[STAT_PLACE], int pid, uint64_t addr)
     while (f && fgets(line, sizeof line, f)) {
         uint64_t from, to, off;
         int name = 0;
+        /* NOLINTNEXTLINE(cert-err34-c): the kernel writes it, and no number is too large */
         if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %*s %" SCNx64 " %*s %*s %n", &from, &to, &off,
                    &name) < 3 ||
             addr < from || addr >= to || !name)

@@ -291,9 +291,10 @@ void capture_rx(struct netif_capture *c, struct zbuf *const *frames, unsigned n)
         e->direction = PCAPNG_IN;
         e->zb = frames[i];
         uint8_t *p = (uint8_t *)(e + 1);
+        bool partial = frames[i]->rx_csum == ZBUF_CSUM_PARTIAL;
         for (const struct zbuf *zb = frames[i]; zb; p += zb->len, zb = zb->next)
             memcpy(p, zb->data, zb->len);
-        if (frames[i]->rx_csum == ZBUF_CSUM_PARTIAL)
+        if (partial)
             complete_received((uint8_t *)(e + 1), e->len);
     }
 }

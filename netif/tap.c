@@ -67,7 +67,7 @@ static struct zbuf *make_chain(struct tap *t, uint32_t len)
 /* One frame. 0: there is none, or none that can be received. */
 static ssize_t read_frame(struct tap *t, struct zbuf **out)
 {
-    struct virtio_net_hdr h;
+    struct virtio_net_hdr h = {0};
     struct iovec iov[1 + TAP_PARTS];
     struct netif *nif = &t->nif;
     int n;

@@ -74,6 +74,12 @@ void watch_close(struct watch *w)
     w->fd = -1;
 }
 
+static bool is_same(const struct watch_state *a, const struct watch_state *b)
+{
+    return a->gone == b->gone && a->up == b->up && a->carrier == b->carrier && a->mtu == b->mtu &&
+           strcmp(a->name, b->name) == 0;
+}
+
 bool watch_look(struct watch *w, struct watch_state *before)
 {
     _Alignas(struct nlmsghdr) char buf[16384];
@@ -97,5 +103,5 @@ bool watch_look(struct watch *w, struct watch_state *before)
             take(w, h);
         }
     }
-    return memcmp(before, &w->now, sizeof *before) != 0;
+    return !is_same(before, &w->now);
 }

@@ -144,7 +144,7 @@ int sockets_fcntl(struct sockets *s, int fd, int cmd, long arg)
         ret = slot->flags;
         break;
     case F_SETFD:
-        slot->flags = arg & FD_CLOEXEC;
+        slot->flags = (int)(arg & FD_CLOEXEC);
         break;
     case F_DUPFD:
     case F_DUPFD_CLOEXEC:

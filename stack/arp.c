@@ -290,6 +290,7 @@ void arp_send(struct zest *z, uint32_t ip_be, struct zbuf *zb)
     if (e->queued == ARP_QUEUE_MAX) { /* RFC 1122 2.3.2.2: keep the latest */
         zbuf_free(e->queue[0]);
         z->stats.drop_arp_queue++;
+        /* NOLINTNEXTLINE(bugprone-sizeof-expression): pointers are what is moved */
         memmove(e->queue, e->queue + 1, sizeof e->queue - sizeof e->queue[0]);
         e->queued--;
     }

@@ -20,13 +20,18 @@
 /* RFC 1812 4.3.2.3: quote as much as fits without the datagram passing 576 bytes. */
 #define ICMP_QUOTE_MAX (576u - IPV4_HLEN - ICMP_HLEN)
 
+/* At most, in ticks. */
+enum {
+    ECHO_TOKENS = ICMP_ECHO_BURST * ICMP_ECHO_TICKS,
+    ERROR_TOKENS = ICMP_ERROR_BURST * ICMP_ERROR_TICKS
+};
+
 #define ECN_BITS 3u
 
 void icmp_init(struct zest *z)
 {
-    z->icmp = (struct icmp){.echo_tokens = ICMP_ECHO_BURST * ICMP_ECHO_TICKS,
-                            .error_tokens = ICMP_ERROR_BURST * ICMP_ERROR_TICKS,
-                            .refilled_ns = z->now_ns};
+    z->icmp = (struct icmp){
+        .echo_tokens = ECHO_TOKENS, .error_tokens = ERROR_TOKENS, .refilled_ns = z->now_ns};
 }
 
 static void refill(struct zest *z)
@@ -34,9 +39,8 @@ static void refill(struct zest *z)
     struct icmp *ic = &z->icmp;
     uint64_t ticks = (z->now_ns - ic->refilled_ns) / ICMP_TICK_NS;
     ic->refilled_ns += ticks * ICMP_TICK_NS;
-    ic->echo_tokens = (uint32_t)min_u64(ic->echo_tokens + ticks, ICMP_ECHO_BURST * ICMP_ECHO_TICKS);
-    ic->error_tokens =
-        (uint32_t)min_u64(ic->error_tokens + ticks, ICMP_ERROR_BURST * ICMP_ERROR_TICKS);
+    ic->echo_tokens = (uint32_t)min_u64(ic->echo_tokens + ticks, ECHO_TOKENS);
+    ic->error_tokens = (uint32_t)min_u64(ic->error_tokens + ticks, ERROR_TOKENS);
 }
 
 static bool take(struct zest *z, uint32_t *tokens, uint32_t n)

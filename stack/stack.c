@@ -17,7 +17,8 @@ void stack_assert_failed(const char *cond, const char *file, int line)
     abort();
 }
 
-#define GATHER_DEF 4u /* descriptors of a frame */
+#define GATHER_DEF    4u          /* descriptors of a frame */
+#define RX_HOLD_LEAST (64u << 10) /* bytes */
 
 static size_t round_up_64(size_t n)
 {
@@ -95,7 +96,7 @@ static int complete_config(struct zest_config *out, const struct zest_config *cf
         out->rx_hold_max = zbuf_pool_size(cfg->pool) / 2;
     if (!out->rx_seg)
         out->rx_seg = segment_for(TCP_RX_FRONT + ETH_HLEN + out->mtu);
-    if (out->rx_hold_max >= 64u * 1024u) /* or nothing could be received at all */
+    if (out->rx_hold_max >= RX_HOLD_LEAST) /* or nothing could be received at all */
         out->rx_hold_max = max_u64(out->rx_hold_max, out->rx_seg);
     if (!out->conn_mem_min)
         out->conn_mem_min = one_frame(out->rx_seg, out->mtu);
@@ -111,7 +112,7 @@ static int complete_config(struct zest_config *out, const struct zest_config *cf
         out->max_pbufs < out->max_conns || out->rx_seg < ZBUF_SEG_MIN ||
         out->rx_seg > ZBUF_SEG_MAX || (out->rx_seg & (out->rx_seg - 1)) != 0 ||
         out->conn_mem_min > 1u << 30 || out->snd_buf > 1u << 30 || out->rcv_buf > 1u << 30 ||
-        out->rx_hold_max < 64u * 1024u || (cfg->record_mem && cfg->record_size < ZEST_RECORD_MIN))
+        out->rx_hold_max < RX_HOLD_LEAST || (cfg->record_mem && cfg->record_size < ZEST_RECORD_MIN))
         return -EINVAL;
     return 0;
 }

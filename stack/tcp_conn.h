@@ -29,26 +29,24 @@
 #define TCP_DELACK_NS      (40 * NS_PER_MS)  /* below the 500 ms of MUST-40 */
 #define TCP_ACK_BATCH      16u /* segments of a bulk transfer that one ACK may answer ... */
 #define TCP_ACK_HOLD_NS    (20 * NS_PER_US) /* ... if they come this close together */
-#define TCP_BULK           (256u * 1024u)   /* bytes received that make a transfer one */
+#define TCP_BULK           (256u << 10)     /* bytes received that make a transfer one */
 #define TCP_MSL_NS         (30 * NS_PER_S)
 #define TCP_R1             3u /* retransmissions before the path is doubted, RFC 9293 3.8.3 */
 #define TCP_R2_NS          (300 * NS_PER_S) /* at least 100 s (SHLD-11) */
 #define TCP_R2_SYN_NS      (180 * NS_PER_S) /* at least 3 minutes (MUST-23) */
 #define TCP_FIN_WAIT_2_NS  (60 * NS_PER_S)  /* for a connection that nobody reads any more */
-#define TCP_PAWS_IDLE_NS   (24 * 24 * 3600 * NS_PER_S) /* RFC 7323 5.5 */
+#define TCP_PAWS_IDLE_NS   (24ull * 24 * 3600 * NS_PER_S) /* RFC 7323 5.5 */
 #define TCP_CHALLENGE_NS                                                                           \
     (100 * NS_PER_MS) /* challenge ACKs at least so far apart, for each connection */
-#define TCP_RETRY_NS  (1 * NS_PER_MS) /* after running out of memory */
-#define TCP_QUANTUM   32u   /* frames that one connection sends before it is another's turn */
-#define TCP_REASS_MAX 1024u /* segments in one reassembly queue */
-#define TCP_COPYBREAK 512u  /* smaller segments are joined in the receive queue */
-#define TCP_HELD_MIN                                                                               \
-    (64u * 1024u)              /* memory that one connection may hold even when it is scarce       \
-                                */
-#define TCP_RX_MIN      16u    /* segments that can always be received, over all connections */
-#define TCP_WND_MAX     65535u /* what the window field holds */
-#define TCP_GSO_MAX     65535u /* IP packet that a link cuts up */
-#define TCP_RCV_BUF_MIN 2048u  /* that zest_set_option() takes */
+#define TCP_RETRY_NS    (1 * NS_PER_MS) /* after running out of memory */
+#define TCP_QUANTUM     32u   /* frames that one connection sends before it is another's turn */
+#define TCP_REASS_MAX   1024u /* segments in one reassembly queue */
+#define TCP_COPYBREAK   512u  /* smaller segments are joined in the receive queue */
+#define TCP_HELD_MIN    (64u << 10) /* bytes that a connection may hold even when memory is scarce */
+#define TCP_RX_MIN      16u         /* segments that can always be received, over all connections */
+#define TCP_WND_MAX     65535u      /* what the window field holds */
+#define TCP_GSO_MAX     65535u      /* IP packet that a link cuts up */
+#define TCP_RCV_BUF_MIN 2048u       /* that zest_set_option() takes */
 #define TCP_BACKLOG     128u
 
 enum {

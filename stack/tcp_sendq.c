@@ -29,8 +29,8 @@ static const char *who(const struct tcp_conn *c, char text[80])
     struct zest_addr peer;
 
     (void)zest_holder_addr(&peer, c->who);
-    memcpy(text, "connection with ", 16);
-    zest_addr_text(&peer, text + 16);
+    char *end = stpcpy(text, "connection with ");
+    zest_addr_text(&peer, end);
     return text;
 }
 static void watch_begin(struct zest *z, const struct tcp_conn *c, const uint8_t *addr, uint32_t len)

@@ -11,9 +11,10 @@ static bool parse_net(struct zest_addr *addr, uint8_t *prefix_len, const char *t
 {
     char copy[ZEST_ADDR_TEXT];
 
-    if (strlen(text) >= sizeof copy)
+    size_t len = strlen(text);
+    if (len >= sizeof copy)
         return false;
-    strcpy(copy, text);
+    memcpy(copy, text, len + 1);
     char *slash = strchr(copy, '/');
     if (slash) {
         char *end;
@@ -89,9 +90,10 @@ bool adapter_parse(struct adapter_flags *out, const char *text, const char **why
     *why = "flags are too long";
     if (!text)
         return true;
-    if (strlen(text) >= sizeof copy)
+    size_t len = strlen(text);
+    if (len >= sizeof copy)
         return false;
-    strcpy(copy, text);
+    memcpy(copy, text, len + 1);
     for (char *t = strtok_r(copy, ", \t", &rest); t; t = strtok_r(NULL, ", \t", &rest))
         if (!parse_one(out, t, why))
             return false;

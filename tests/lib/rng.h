@@ -1,5 +1,7 @@
 /* rng.h - random numbers that are the same everywhere: xoshiro256** seeded by splitmix64 (Blackman
- * and Vigna). A generator is a value; what must not disturb each other takes one each. */
+ * and Vigna). A generator is a value; what must not disturb each other takes one each. Two numbers
+ * of one generator are drawn in two statements: in which order arguments and initialisers are
+ * evaluated is the compiler's choice. */
 #ifndef RNG_H
 #define RNG_H
 

@@ -171,6 +171,7 @@ static void acks(struct peer *p, enum sim_fault f)
 static void segments(struct peer *p, enum sim_fault f)
 {
     uint32_t len = random_below(MSS + 1);
+    uint8_t flags;
     switch (f) {
     case F_old_segment: {
         unsigned i = random_below(MEMORY);
@@ -186,8 +187,9 @@ static void segments(struct peer *p, enum sim_fault f)
             send_bytes(p, p->seq++, 1, WIRE_ACK | WIRE_PSH);
         break;
     case F_odd_flags:
-        send_bytes(p, p->seq + random_below(5) - 2, random_below(3) ? 0 : len,
-                   (uint8_t)random_below(64));
+        flags = (uint8_t)random_below(64);
+        len = random_below(3) ? 0 : len;
+        send_bytes(p, p->seq + random_below(5) - 2, len, flags);
         break;
     case F_urgent:
         send_bytes(p, p->seq, len, WIRE_ACK | WIRE_URG);
@@ -197,8 +199,8 @@ static void segments(struct peer *p, enum sim_fault f)
         send_bytes(p, p->seq + random_below(3000), 0, WIRE_ACK | WIRE_FIN);
         break;
     default: /* F_hostile_rst */
-        send_bytes(p, random_below(3) ? p->acked + random_below(2000) : p->acked, 0,
-                   WIRE_RST | (random_below(2) ? WIRE_ACK : 0));
+        flags = WIRE_RST | (random_below(2) ? WIRE_ACK : 0);
+        send_bytes(p, random_below(3) ? p->acked + random_below(2000) : p->acked, 0, flags);
     }
 }
 
@@ -219,10 +221,10 @@ static void forge_between(enum sim_fault f)
                      .dst = sim.node[to->node].ip,
                      .sport = k == 0 ? c->port : server_port(c),
                      .dport = k == 0 ? server_port(c) : c->port,
-                     .seq = (uint32_t)rng_next(&hostile.rng),
-                     .ack = (uint32_t)rng_next(&hostile.rng),
-                     .wnd = (uint16_t)rng_next(&hostile.rng),
                      .flags = WIRE_ACK};
+    w.seq = (uint32_t)rng_next(&hostile.rng);
+    w.ack = (uint32_t)rng_next(&hostile.rng);
+    w.wnd = (uint16_t)rng_next(&hostile.rng);
     memcpy(w.eth_dst, sim.node[to->node].mac, 6);
     memcpy(w.eth_src, sim.node[HOSTILE].mac, 6);
     if (f == F_blind_rst)
@@ -257,10 +259,10 @@ static void forge_icmp(void)
     }
     struct wire w = {.src = sim.node[HOSTILE].ip,
                      .dst = sim.node[to->node].ip,
-                     .icmp_type = random_below(2) ? 3 : 11,
-                     .icmp_code = (uint8_t)random_below(6),
                      .payload = quote,
                      .payload_len = 28};
+    w.icmp_type = random_below(2) ? 3 : 11;
+    w.icmp_code = (uint8_t)random_below(6);
     memcpy(w.eth_dst, sim.node[to->node].mac, 6);
     memcpy(w.eth_src, sim.node[HOSTILE].mac, 6);
     put(to->node, buf, wire_build_icmp(&w, buf, random_below(2000)));
@@ -271,13 +273,10 @@ static void syn_flood(void)
     uint8_t buf[128];
     for (unsigned i = 0; i < 10; i++) {
         unsigned to = random_below(sim.plan.stacks);
-        struct wire w = {.src = 0x0a000064u + random_below(50),
-                         .dst = sim.node[to].ip,
-                         .sport = (uint16_t)(1 + random_below(65535)),
-                         .dport = PORT,
-                         .seq = (uint32_t)rng_next(&hostile.rng),
-                         .wnd = 1000,
-                         .flags = WIRE_SYN};
+        struct wire w = {.dst = sim.node[to].ip, .dport = PORT, .wnd = 1000, .flags = WIRE_SYN};
+        w.src = 0x0a000064u + random_below(50);
+        w.sport = (uint16_t)(1 + random_below(65535));
+        w.seq = (uint32_t)rng_next(&hostile.rng);
         if (random_below(2)) /* from our own address, so that the answer arrives */
             w.src = sim.node[HOSTILE].ip, w.sport |= 0x8000u;
         memcpy(w.eth_dst, sim.node[to].mac, 6);
@@ -402,11 +401,11 @@ static void heard_syn(const struct wire *w)
                        .victim = victim,
                        .port = w->dport,
                        .victim_port = w->sport,
-                       .wnd = (uint16_t)rng_next(&hostile.rng),
-                       .iss = (uint32_t)rng_next(&hostile.rng),
                        .ack = w->seq + 1,
                        .heard = w->seq + 1,
                        .ts_ecr = w->opt.ts_val};
+    p->wnd = (uint16_t)rng_next(&hostile.rng);
+    p->iss = (uint32_t)rng_next(&hostile.rng);
     p->seq = p->acked = p->iss + 1;
     struct wire a = blank(p);
     a.seq = p->iss;
