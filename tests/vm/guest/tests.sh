@@ -6,7 +6,8 @@
 #
 #   ok WHAT   bad WHAT   skip WHAT   log TEXT   json {...}     and `end` (from init), without which something broke off
 #
-# From the settings: VM_BYTES (the long transfer), VM_ECHO_BYTES, VM_BENCH_S and VM_TURNS (figures; 0 = none).
+# From the settings: VM_BYTES (the long transfer), VM_ECHO_BYTES, VM_BENCH_S and VM_TURNS (figures; 0 = none); SIM_SEEDS and
+# SIM_HASH (the simulator's, on the host).
 ZEST=/zest/zest
 PEER_IP=10.9.0.1 ZEST_IP=10.9.0.2 KERNEL_IP=10.9.0.3
 # Nothing here judges time: these only keep a hang from being for ever.
@@ -27,6 +28,17 @@ check() { # check WHAT COMMAND...: one test; what it printed is shown if it fail
     fi
 }
 json() { sed -nE "s/.*\"$1\":\"?([^,\"}]*)\"?[,}].*/\1/p"; }
+
+# ---- the same on another machine, with a processor that knows less
+
+same_as_the_host() {
+    SEED=1 SEEDS=$SIM_SEEDS timeout $LONG_S /zest/sim_test >out 2>&1
+    cat out
+    [ -n "$SIM_HASH" ] && grep -q "^sim: hash $SIM_HASH\$" out
+}
+check "the simulator's seeds 1 to $SIM_SEEDS have the output hash that they have on the host" same_as_the_host
+check "a recorded run and its replay have the one that they have everywhere" \
+    timeout $LONG_S /zest/record_test one_hash_everywhere
 
 # ---- the network
 
