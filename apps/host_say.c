@@ -18,12 +18,15 @@ void host_describe(const struct host *h)
     if (h->opt->have_ip)
         zest_addr_text(&h->opt->ip, ip);
     bool xdp = strcmp(c->kind, "xdp") == 0;
-    char queues[64] = "", why[96] = "";
+    char queues[72] = "", why[96] = "";
     if (c->why_copy)
         snprintf(why, sizeof why, " (no zero-copy: %s)", c->why_copy);
     if (h->members > 1)
         snprintf(queues, sizeof queues, ", queues %u to %u, a thread each%s", c->queue,
-                 c->queue + h->members - 1, c->hash_known ? ", hash known" : "");
+                 c->queue + h->members - 1,
+                 c->steer_rules  ? ", steered by rules"
+                 : c->hash_known ? ", hash known"
+                                 : "");
     say("%s%s%s%s%s%s%s%s%s, MTU %u, pool %s (%s)", ip, *ip ? " on " : "", c->name,
         *c->name ? ", " : "", xdp ? "AF_XDP" : c->kind, xdp ? " " : "", xdp ? c->mode : "", why,
         queues, c->mtu, say_bytes(size, zbuf_pool_size(h->pool)), pages[zbuf_pool_pages(h->pool)]);

@@ -153,7 +153,9 @@ static void json_queues(const struct perf_end *e)
         snprintf(name, sizeof name, "queue%u_rx_bytes", i);
         json_u64(name, q.rx_bytes);
     }
-    json_string("ports_by", netif_caps(e->crew->h[0].nif)->hash_known ? "hash" : "learning");
+    json_string("ports_by", netif_caps(e->crew->h[0].nif)->hash_known    ? "hash"
+                            : netif_caps(e->crew->h[0].nif)->steer_rules ? "rules"
+                                                                         : "learning");
     json_u64("strays", gs.strays);
     json_u64("handed", gs.handed);
     json_u64("refused", gs.refused);

@@ -41,6 +41,7 @@ struct netif_caps {
     const char *why_copy; /* xdp: why zero-copy could not be had; NULL = it is, or was not wanted */
     char name[32];        /* of the interface */
     uint32_t queue;       /* of it */
+    uint32_t steer_rules; /* xdp: that the card was given, so that frames come in here */
     bool hash_known;      /* xdp: on which queue answers come in can be foretold */
     bool dispatched;      /* xdp: the program is one of several of libxdp's dispatcher */
     uint8_t mac[6];       /* that zest is to use */

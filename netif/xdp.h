@@ -17,6 +17,7 @@
 #include <xdp/xsk.h>
 
 #include "link.h"
+#include "steer.h"
 
 /* Newer than the headers of Debian 12. */
 #ifndef XDP_USE_SG
@@ -76,6 +77,8 @@ struct xdp_share {
     unsigned refs;
     struct xdp_prog prog;
     struct xsk_umem *umem;
+    struct steer steer;     /* rules that are in the card because of us */
+    struct ethtool_nic nic; /* by which they are taken out; fd -1 = there are none */
     uint32_t zc_segs; /* descriptors a frame that the driver takes in zero-copy mode; 0 = unknown */
     struct rss *rss;  /* NULL = not known, or there is one queue only */
     struct xdp *closed;

@@ -59,9 +59,12 @@ static void xdp_close(struct netif *nif)
     neigh_close(nif->neigh);
     pthread_mutex_lock(&s->lock);
     bool last = --s->refs == 0;
-    if (last)
+    if (last) {
+        steer_close(&s->steer);
+        ethtool_close(&s->nic);
         xdp_prog_detach(&s->prog);
-    else if (x->xsk)
+    }
+    if (!last && x->xsk)
         xdp_prog_remove(&s->prog, x->queue);
     if (x->xsk) {
         drain(x);
@@ -413,12 +416,34 @@ static void measure(struct netif **links, unsigned n)
     }
 }
 
+/* Has the card bring our frames to our queues, if it can. */
+static void steer(struct xdp_share *s, const struct netif_xdp_config *cfg, uint32_t queues,
+                  struct netif **links, unsigned n)
+{
+    struct steer_wants w = {
+        .first = cfg->queue,
+        .n = n,
+        .queues = queues,
+        .ports = cfg->n_ports ? cfg->ports : NULL,
+        .n_ports = cfg->n_ports,
+    };
+    struct ethtool e;
+    if (queues < 2 || ethtool_open(&s->nic, cfg->ifname, &e) != 0)
+        return;
+    memcpy(w.ip, cfg->ip.ip + 12, sizeof w.ip);
+    uint32_t rules = steer_open(&s->steer, &e, &w);
+    if (rules == 0)
+        ethtool_close(&s->nic);
+    for (unsigned i = 0; i < n; i++)
+        links[i]->caps.steer_rules = rules;
+}
+
 /* For connections of our own: which port to open one from. */
 static void learn_hash(struct xdp_share *s, const char *ifname, struct netif **links, unsigned n)
 {
     struct ethtool_nic nic;
     struct ethtool e;
-    if (ethtool_open(&nic, ifname, &e) != 0)
+    if (n < 2 || s->steer.own || ethtool_open(&nic, ifname, &e) != 0)
         return;
     if (rss_read(&e, &s->rss) != 0)
         s->rss = NULL;
@@ -452,7 +477,9 @@ static int build(struct xdp_share *s, const struct netif_xdp_config *cfg, unsign
         rc = xdp_prog_attach(&s->prog, cfg, &info, err);
     for (unsigned i = 0; i < n && rc == 0; i++)
         rc = open_queue(xdp_of(links[i]), cfg, &info, err);
-    if (rc == 0 && n > 1 && cfg->steer != NETIF_XDP_STEER_LEARN)
+    if (rc == 0 && cfg->steer == NETIF_XDP_STEER_AUTO)
+        steer(s, cfg, info.queues, links, n);
+    if (rc == 0 && cfg->steer != NETIF_XDP_STEER_LEARN)
         learn_hash(s, cfg->ifname, links, n);
     if (rc == 0 && cfg->measure && info.carrier)
         measure(links, n);
@@ -487,6 +514,7 @@ int netif_open_xdp_queues(const struct netif_xdp_config *cfg, unsigned n, struct
     }
     pthread_mutex_init(&s->lock, NULL);
     xdp_prog_init(&s->prog);
+    s->nic.fd = -1;
 
     libxdp_print_fn_t old = libxdp_set_print(say_nothing);
     int rc = build(s, cfg, n, links, &made, err);
