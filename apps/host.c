@@ -11,7 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
 #define HOST_POOL_DEF (64u << 20) /* for each queue */
 
@@ -55,13 +54,6 @@ static int open_stack(struct host *h, const struct host_options *o, const struct
         .ip = *ip,
         .prefix_len = prefix_len,
         .gateway = o->gateway,
-        .mtu = caps->mtu,
-        .gather = h->gather ? ZEST_GATHER_ALWAYS : ZEST_GATHER_NEVER,
-        .gather_max = h->gather ? caps->gather_max : 0,
-        .tx_csum_offload = caps->tx_csum,
-        .tso_segs = h->gather ? caps->tso_segs : 0,
-        .rx_csum_trusted = caps->rx_csum,
-        .rx_seg = caps->rx_seg,
         .max_conns = o->max_conns,
         .snd_buf = o->snd_buf,
         .rcv_buf = o->rcv_buf,
@@ -71,11 +63,14 @@ static int open_stack(struct host *h, const struct host_options *o, const struct
         .share_index = (uint8_t)h->member,
         .rx_hold_max = zbuf_pool_size(h->pool) / 2 / h->members,
     };
-    memcpy(cfg.mac, caps->mac, sizeof cfg.mac);
-    if (getrandom(cfg.secret, sizeof cfg.secret, 0) != (ssize_t)sizeof cfg.secret) {
+    rc = netif_configure(h->nif, &cfg);
+    if (rc < 0) {
         say("no random bytes from the kernel: %s", strerror(errno));
-        return -EIO;
+        return rc;
     }
+    cfg.gather = h->gather ? ZEST_GATHER_ALWAYS : ZEST_GATHER_NEVER;
+    cfg.gather_max = h->gather ? caps->gather_max : 0;
+    cfg.tso_segs = h->gather ? caps->tso_segs : 0;
     size_t size = zest_size(&cfg);
     if (size == 0) {
         say("the stack refuses these settings: MTU %u, %u connections", cfg.mtu, cfg.max_conns);

@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
 #include "netif/netif.h"
 
@@ -73,11 +72,9 @@ int main(void)
                          &nif, &err),
           "TAP interface");
 
-    const struct netif_caps *caps = netif_caps(nif);
-    struct zest_config cfg = {.pool = pool, .mtu = caps->mtu};
-    memcpy(cfg.mac, caps->mac, sizeof cfg.mac);
+    struct zest_config cfg = {.pool = pool};
     zest_addr_parse(&cfg.ip, "10.0.0.2", 0);
-    check((int)getrandom(cfg.secret, sizeof cfg.secret, 0), "secret");
+    check(netif_configure(nif, &cfg), "random bytes"); /* MAC address, MTU, ... */
     void *mem = aligned_alloc(64, zest_size(&cfg));
     check(zest_init(mem, &cfg, &z), "stack");
     check(zest_listen(z, &(struct zest_addr){.port = 7777}, 0, &listener), "port 7777");

@@ -5,6 +5,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <time.h>
 
@@ -38,6 +40,25 @@ int link_check(struct netif *nif)
 const struct netif_caps *netif_caps(const struct netif *nif)
 {
     return &nif->caps;
+}
+
+int netif_configure(const struct netif *nif, struct zest_config *cfg)
+{
+    const struct netif_caps *caps = &nif->caps;
+    bool gather = caps->gather && caps->gather_cheap;
+    uint8_t secret[sizeof cfg->secret];
+    if (getrandom(secret, sizeof secret, 0) != (ssize_t)sizeof secret)
+        return -EIO;
+    memcpy(cfg->secret, secret, sizeof secret);
+    memcpy(cfg->mac, caps->mac, sizeof cfg->mac);
+    cfg->mtu = caps->mtu;
+    cfg->rx_seg = caps->rx_seg;
+    cfg->rx_csum_trusted = caps->rx_csum;
+    cfg->tx_csum_offload = caps->tx_csum;
+    cfg->gather = gather ? ZEST_GATHER_ALWAYS : ZEST_GATHER_NEVER;
+    cfg->gather_max = gather ? caps->gather_max : 0;
+    cfg->tso_segs = gather ? caps->tso_segs : 0;
+    return 0;
 }
 
 unsigned netif_rx(struct netif *nif, struct zbuf **frames, unsigned max)

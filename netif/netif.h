@@ -104,8 +104,8 @@ struct netif_xdp_config {
     struct zbuf_pool *pool; /* becomes the UMEM */
     const char *ifname;
     uint32_t queue;
-    struct zest_addr
-        ip; /* frames to it (and ARP for it) come to us, everything else goes on to the kernel */
+    /* Frames to it (and ARP for it) come to us, everything else goes on to the kernel. */
+    struct zest_addr ip;
     /* n_ports > 0: ip is this host's own on that interface, and only TCP to these ports (and ICMP
      * errors about it) comes to us. The kernel answers ARP, and the link answers what the stack
      * asks by ARP out of the kernel's neighbour table. The ports are held: no socket of the
@@ -162,9 +162,9 @@ NETIF_API int netif_open_pcap(const struct netif_pcap_config *cfg, struct netif 
                               struct netif_error *err);
 
 struct netif_mem_config {
-    struct zbuf_pool
-        *pool[2]; /* may be the same; frames between two pools are copied, in one they are not */
-    uint16_t mtu; /* 0 = 1500 */
+    /* May be the same; frames between two pools are copied, in one they are not. */
+    struct zbuf_pool *pool[2];
+    uint16_t mtu;       /* 0 = 1500 */
     uint32_t queue_len; /* frames each way; 0 = 1024 */
     bool gather;
 };
@@ -179,6 +179,10 @@ NETIF_API void netif_close(struct netif *nif);
  * -------------------------------------------------------------------------------- */
 
 NETIF_API const struct netif_caps *netif_caps(const struct netif *nif);
+/* Fills in what the link decides about a stack on it: mac, mtu, rx_seg, who does checksums and who
+ * cuts, whether to gather (if that is cheap), and a random secret. 0, or -EIO without random
+ * bytes. Everything else is the application's. */
+NETIF_API int netif_configure(const struct netif *nif, struct zest_config *cfg);
 NETIF_API unsigned netif_rx(struct netif *nif, struct zbuf **frames, unsigned max);
 NETIF_API unsigned netif_tx_room(const struct netif *nif);
 /* n must be at most netif_tx_room(), counted in places of the ring (netif_caps.frame_descs). */

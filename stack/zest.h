@@ -183,14 +183,13 @@ ZEST_API uint64_t zest_deadline(const struct zest *z);
  * --------------------------------------------------------------------------------------- */
 
 enum {
-    ZEST_EV_ACCEPT = 1 << 0,    /* a listener has a connection for zest_accept() */
-    ZEST_EV_CONNECTED = 1 << 1, /* zest_connect() succeeded */
-    ZEST_EV_READABLE = 1 << 2,  /* new bytes */
-    ZEST_EV_WRITABLE = 1 << 3,  /* room (or memory) again, after a write that took less than all */
-    ZEST_EV_EOF = 1 << 4,       /* the peer has closed its direction; all its bytes can be read */
-    ZEST_EV_ERROR = 1 << 5,     /* the connection ended; error says why */
-    ZEST_EV_CLOSED =
-        1 << 6, /* closed both ways, all acknowledged; zest_close() it when all is read */
+    ZEST_EV_ACCEPT = 1 << 0,     /* a listener has a connection for zest_accept() */
+    ZEST_EV_CONNECTED = 1 << 1,  /* zest_connect() succeeded */
+    ZEST_EV_READABLE = 1 << 2,   /* new bytes */
+    ZEST_EV_WRITABLE = 1 << 3,   /* room (or memory) again, after a write that took less than all */
+    ZEST_EV_EOF = 1 << 4,        /* the peer has closed its direction; all its bytes can be read */
+    ZEST_EV_ERROR = 1 << 5,      /* the connection ended; error says why */
+    ZEST_EV_CLOSED = 1 << 6,     /* closed both ways, all acknowledged; zest_close() it when read */
     ZEST_EV_SOFT_ERROR = 1 << 7, /* the network reports trouble, or nothing was acknowledged for
                                     three time-outs: error says what. The connection goes on */
     ZEST_EV_URGENT = 1 << 8      /* urgent data is under way, or goes on further than was known:
@@ -288,8 +287,8 @@ enum zest_option {
     /* The same for all connections that came from a listener together; default 0. */
     ZEST_OPT_LISTENER_MEM_MIN,
     ZEST_OPT_LISTENER_MEM_MAX,
-    ZEST_OPT_ECN, /* explicit congestion notification, enum zest_ecn; before the connection is there
-                   */
+    /* Explicit congestion notification, enum zest_ecn; to be set before there is a connection. */
+    ZEST_OPT_ECN,
     ZEST_OPT_SOFT_ERRORS /* 0 = no ZEST_EV_SOFT_ERROR; default 1 */
 };
 enum zest_ecn {
