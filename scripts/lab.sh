@@ -148,8 +148,8 @@ lab_bridged_link() {
     done
     lab_peer_up p0
     ip link set z0 up
-    nsenter --net=/run/netns/middle "$BUILD/system/bridge" m0 m1 "$@" >"$LAB_TMP/bridge.log" 2>&1 &
-    LAB_BRIDGE=$!
+    lab_start bridge nsenter --net=/run/netns/middle "$BUILD/system/bridge" m0 m1 "$@" || return 1
+    LAB_BRIDGE=$LAB_PID
     LAB_LINK=(-I z0 --ip $LAB_ZEST_IP/24)
 }
 lab_unlink() {
@@ -167,31 +167,42 @@ PEER=()
 [ "${LAB_INSIDE:-}" = xdp ] && PEER=(nsenter --net=/run/netns/peer)
 peer() { ${PEER[@]+"${PEER[@]}"} "$@"; }
 
+# lab_await COMMAND...: as soon as that succeeds; 1, and what it says, if it does not within a minute. The
+# machine may be slow, shared, or stopped for a while: how long something takes says nothing about it.
+LAB_PATIENCE_S=60
+lab_await() {
+    local since=$SECONDS
+    until "$@" >/dev/null 2>&1; do
+        if [ $((SECONDS - since)) -ge $LAB_PATIENCE_S ]; then
+            "$@"
+            return
+        fi
+        sleep 0.05
+    done
+}
+# How many bytes an interface of this namespace has carried, both ways.
+lab_carried() { awk -v i="$1:" '$1 == i { print $2 + $10 }' /proc/net/dev; }
+
 # lab_start NAME COMMAND...: starts a server in the background and waits until it says "ready".
 # Its output goes to $LAB_TMP/NAME.log, its PID to LAB_PID. 1 (and its output) if it does not come up.
 lab_start() {
-    local name=$1 i
+    local name=$1
     shift
     : >"$LAB_TMP/$name.log"
     "$@" >"$LAB_TMP/$name.log" 2>&1 &
     LAB_PID=$!
-    for ((i = 0; i < 200; i++)); do
-        grep -qw ready "$LAB_TMP/$name.log" && return 0
-        kill -0 "$LAB_PID" 2>/dev/null || break
-        sleep 0.05
-    done
+    lab_await lab_up_or_dead "$LAB_PID" "$LAB_TMP/$name.log"
+    grep -qw ready "$LAB_TMP/$name.log" && return 0
     cat "$LAB_TMP/$name.log" >&2
     kill -KILL "$LAB_PID" 2>/dev/null
     return 1
 }
-# lab_stop PID: asks it to end, gives it 10 seconds, returns its status (137: it had to be killed).
+lab_dead() { ! kill -0 "$1" 2>/dev/null; }
+lab_up_or_dead() { grep -qw ready "$2" || lab_dead "$1"; }
+# lab_stop PID: asks it to end, waits for that, returns its status (137: it had to be killed).
 lab_stop() {
-    local i
     kill -TERM "$1" 2>/dev/null
-    for ((i = 0; i < 200; i++)); do
-        kill -0 "$1" 2>/dev/null || break
-        sleep 0.05
-    done
+    lab_await lab_dead "$1"
     kill -KILL "$1" 2>/dev/null
     wait "$1"
 }

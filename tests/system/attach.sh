@@ -31,7 +31,7 @@ kills() {
         wait $pid 2>/dev/null
         if ((i % 5 == 4)); then
             start "$@" || return 1
-            echo_random 64K 20
+            echo_random 64K
             works=$?
             kill -KILL "$ECHO_PID"
             wait "$ECHO_PID" 2>/dev/null
@@ -44,7 +44,7 @@ server() { # server QUEUE ADDRESS: zest perf -s there; its pid in SERVER[QUEUE]
     lab_start "server$1" "$ZEST" perf -s -I z0 --ip "$2/24" --queue "$1" --attach dispatcher -i 0 && SERVER[$1]=$LAB_PID
 }
 client() { # client QUEUE ADDRESS: from a zest on the peer's side, whose queue is the same one here
-    "${PEER[@]}" timeout 30 "$ZEST" perf -c "$2" -I p0 --ip 10.77.0.21/24 --queue "$1" --attach link -n 1M -i 0 --verify
+    "${PEER[@]}" timeout 120 "$ZEST" perf -c "$2" -I p0 --ip 10.77.0.21/24 --queue "$1" --attach link -n 1M -i 0 --verify
 }
 
 # ---- by a link: the kernel detaches it with the process

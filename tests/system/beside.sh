@@ -12,14 +12,14 @@ ip addr add $HOST/24 dev z0
 kernel_serves() { # 300 kB from a socket of the kernel's, on port $1
     socat -u TCP-LISTEN:"$1",bind=$HOST STDOUT >"$LAB_TMP/kernel" &
     local server=$!
-    sleep 0.3
+    lab_await listens "$1"
     head -c 300000 /dev/urandom >"$LAB_TMP/sent"
-    peer timeout 10 socat -u "$LAB_TMP/sent" TCP:$HOST:"$1"
+    peer timeout 120 socat -u "$LAB_TMP/sent" TCP:$HOST:"$1"
     wait $server
     cmp "$LAB_TMP/sent" "$LAB_TMP/kernel"
 }
 refused() { # refused PORT: by whoever it belongs to
-    peer timeout 5 socat -u /dev/null TCP:$HOST:"$1" 2>&1 | tee "$LAB_TMP/refused"
+    peer timeout 120 socat -u /dev/null TCP:$HOST:"$1" 2>&1 | tee "$LAB_TMP/refused"
     grep -q 'Connection refused' "$LAB_TMP/refused"
 }
 resets() { nstat -saz TcpOutRsts | awk '/TcpOutRsts/ { print $2 }'; }
@@ -30,10 +30,10 @@ kernel_reset_nothing() {
     [ "$now" = "$RESETS" ]
 }
 taken() { # taken PORT: no socket of the kernel's can have it
-    ! timeout 5 socat -u TCP-LISTEN:"$1",bind=$HOST STDOUT 2>&1 | tee "$LAB_TMP/taken" && return 1
+    ! timeout 30 socat -u TCP-LISTEN:"$1",bind=$HOST STDOUT 2>&1 | tee "$LAB_TMP/taken" && return 1
     grep -q 'Address already in use' "$LAB_TMP/taken"
 }
-perf() { timeout 60 "$ZEST" perf -c $LAB_PEER_IP "${BESIDE[@]}" --verify -i 0 "$@"; }
+perf() { timeout 120 "$ZEST" perf -c $LAB_PEER_IP "${BESIDE[@]}" --verify -i 0 "$@"; }
 
 check "what the XDP program takes" "$BUILD/system/verdicts" "$BUILD/netif/xdp_kern.bpf.o"
 check "port 7 is closed, as the kernel says" refused 7
@@ -77,7 +77,7 @@ check "the server ends" lab_stop $SERVER
 # What is said.
 socat -u TCP-LISTEN:5005,bind=$HOST STDOUT &
 busy=$!
-sleep 0.3
+lab_await listens 5005
 check "a port that the kernel uses" says 'port 5005 of .* is in use by this host' "$ZEST" echo "${BESIDE[@]}"
 kill $busy
 wait $busy 2>/dev/null

@@ -7,7 +7,7 @@ needs tap
 
 # What lab.sh told us is not for the demo: it is to make a lab of its own, inside of ours.
 export DEMO_BYTES=16M DEMO_SECONDS=1 DEMO_MTUS=1500
-demo() { env -u LAB_INSIDE timeout 120 scripts/demo; }
+demo() { env -u LAB_INSIDE timeout 900 scripts/demo; }
 says() { # says LAST-LINE STATUS: what `demo` in the background (its log is $log) ended with
     wait "$pid"
     local status=$?
@@ -19,27 +19,19 @@ state() { # what a demo could leave here
     ls /run/netns /sys/fs/bpf 2>/dev/null
     ps -eo args | grep -E '[z]est (echo|perf)|[s]cripts/demo|[s]ocat'
 }
-left_nothing() {
-    local i
-    for ((i = 0; i < 50; i++)); do
-        [ "$(state)" = "$before" ] && return 0
-        sleep 0.1
-    done
-    state
-    return 1
-}
+as_before() { [ "$(state)" = "$before" ]; }
+left_nothing() { lab_await as_before || { state; return 1; }; }
 in_background() { # starts a demo in a session of its own, and waits until the echo is at work
-    local i
     log=$LAB_TMP/demo.$1
     env -u LAB_INSIDE --default-signal=INT DEMO_BYTES=4G setsid scripts/demo >"$log" 2>&1 &
     pid=$!
-    for ((i = 0; i < 200; i++)); do
-        grep -q 'ready on port' "$log" && sleep 1 && return 0
-        sleep 0.05
-    done
+    lab_await at_work && return
     cat "$log"
     return 1
 }
+# The client is there, and has got something back.
+at_work() { grep -q 'ready on port' "$log" && got "$(pgrep -s "$pid" -x socat)"; }
+got() { [ "$(sed -n 's/^wchar: //p' "/proc/$1/io")" -gt 1000000 ]; }
 before=$(state)
 
 check "the demo ends with demo: ok" demo

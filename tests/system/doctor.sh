@@ -17,6 +17,7 @@ finding() {
     cat "$LAB_TMP/findings" "$D"
     return 1
 }
+not() { ! "$@"; }
 # mended LEVEL TOPIC INTERFACE: does what the finding says, and the finding is gone
 mended() {
     local mend
@@ -24,8 +25,7 @@ mended() {
     mend=$(sed -E 's/.*"mend":"([^"]*)".*/\1/; s/   \(.*//' "$LAB_TMP/mend" | head -n 1)
     echo "mend: $mend"
     [ -n "$mend" ] && sh -c "$mend" || return 1
-    sleep 0.2
-    ! finding "$1" "$2" . "$3"
+    lab_await not finding "$1" "$2" . "$3"
 }
 status() { # status N COMMAND...
     local want=$1 got
@@ -75,7 +75,7 @@ check "nothing stays behind" finding ok xdp-attached . z0
 check "--try needs an interface" status 2 "$ZEST" doctor --try
 check "checksums are there" finding ok peer-checksums p0 z0
 check "a start in zero-copy mode says why not" bash -c "
-    timeout 20 '$ZEST' echo -I z0 --ip 10.77.0.11/24 --mode zero-copy 2>&1 | tee /dev/stderr | grep 'doctor: zero-copy: veth has none'"
+    timeout 120 '$ZEST' echo -I z0 --ip 10.77.0.11/24 --mode zero-copy 2>&1 | tee /dev/stderr | grep 'doctor: zero-copy: veth has none'"
 peer ethtool -K p0 tx on >/dev/null
 check "checksums are missing" finding warning peer-checksums 'ip netns exec peer ethtool -K p0 tx off' z0
 check "its mend mends" mended warning peer-checksums z0
@@ -104,9 +104,10 @@ check "its mend mends" mended warning queues q0
 check "a third queue there is none of" status 1 "$ZEST" doctor q0 --queue 2
 
 # Without a name, a namespace is found by a process in it.
-unshare --net sleep 60 &
+unshare --net sleep 3600 &
 sleeper=$!
-sleep 0.3
+elsewhere() { [ "$(readlink /proc/$sleeper/ns/net)" != "$(readlink /proc/self/ns/net)" ]; }
+lab_await elsewhere
 ip link add n0 type veth peer name n1 netns $sleeper
 ip link set n0 up
 nsenter -t $sleeper -n ip link set n1 up
@@ -117,18 +118,16 @@ ip link del n0 2>/dev/null
 
 # ---- others' programs
 
-"$BUILD/system/netif_frames" hold xdp:z0:10.77.0.10 >/dev/null 2>&1 &
-holder=$!
-sleep 0.5
+start_frames hold hold xdp:z0:10.77.0.10
+holder=$FRAMES_PID
 check "a program by a link, and whose" finding problem xdp-attached "zest_xdp.*native, by link [0-9]+ of process $holder \(netif_frames" z0
 check "a start says so, and what to do" bash -c "
-    timeout 20 '$ZEST' echo -I z0 --ip 10.77.0.11/24 2>&1 | tee /dev/stderr | grep -F '# kill $holder'"
+    timeout 120 '$ZEST' echo -I z0 --ip 10.77.0.11/24 2>&1 | tee /dev/stderr | grep -F '# kill $holder'"
 check "its mend mends" mended problem xdp-attached z0
 wait $holder 2>/dev/null
 if command -v bpftool >/dev/null; then
-    "$BUILD/system/netif_frames" hold xdp:z0:10.77.0.10 >/dev/null 2>&1 &
-    holder=$!
-    sleep 0.5
+    start_frames hold hold xdp:z0:10.77.0.10
+    holder=$FRAMES_PID
     finding problem xdp-attached . z0 >"$LAB_TMP/link"
     bpftool link pin id "$(sed -nE 's/.*by link ([0-9]+) .*/\1/p' "$LAB_TMP/link" | head -n 1)" /sys/fs/bpf/pinned
     kill -KILL $holder
@@ -178,14 +177,13 @@ done
 without=(setpriv --bounding-set -bpf,-sys_admin --inh-caps -bpf,-sys_admin)
 check "without cap_bpf" finding problem capabilities 'missing: CAP_BPF ' "" "${without[@]}"
 check "a start without it says so" bash -c '
-    timeout 20 "$@" 2>&1 | tee /dev/stderr | grep "missing: CAP_BPF"' - "${without[@]}" "$ZEST" echo "${LAB_LINK[@]}"
+    timeout 120 "$@" 2>&1 | tee /dev/stderr | grep "missing: CAP_BPF"' - "${without[@]}" "$ZEST" echo "${LAB_LINK[@]}"
 without=(setpriv --bounding-set -bpf --inh-caps -bpf)
 check "cap_sys_admin does for it" finding ok capabilities . "" "${without[@]}"
 nobody=(setpriv --reuid 65534 --clear-groups)
 check "not root: what a file could have" finding problem capabilities "setcap cap_net_admin,cap_net_raw,cap_bpf,cap_ipc_lock.ep" "" "${nobody[@]}"
-"$BUILD/system/netif_frames" hold xdp:z0:10.77.0.10 >/dev/null 2>&1 &
-holder=$!
-sleep 0.5
+start_frames hold hold xdp:z0:10.77.0.10
+holder=$FRAMES_PID
 check "not root: an XDP program's number is known, its owner not" \
     finding problem xdp-attached 'only root may know.*sudo .*zest doctor z0' z0 "${nobody[@]}"
 lab_stop $holder

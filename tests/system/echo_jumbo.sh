@@ -9,11 +9,15 @@ needs xdp
 # ping_of BYTES: an ICMP echo request of so many bytes of data, all of them zero; the answer is as
 # long. RFC 1071: zeros change no sum, so the checksum is that of the type.
 ping_of() {
-    local want=$(($1 + 8)) got
+    local want=$(($1 + 8)) pinger
     { printf '\x08\x00\xf7\xff\x00\x00\x00\x00' && head -c "$1" /dev/zero; } >"$LAB_TMP/ping"
-    got=$(peer timeout 5 socat -b 65535 -t 1 - "IP4-SENDTO:$LAB_ZEST_IP:1" <"$LAB_TMP/ping" | wc -c)
-    echo "sent $want, got $got"
-    [ "$got" = "$want" ]
+    "${PEER[@]}" socat -b 65535 -t 600 - "IP4-SENDTO:$LAB_ZEST_IP:1" <"$LAB_TMP/ping" >"$LAB_TMP/pong" &
+    pinger=$!
+    lab_await test -s "$LAB_TMP/pong"
+    kill $pinger
+    wait $pinger 2>/dev/null
+    echo "sent $want, got $(stat -c %s "$LAB_TMP/pong")"
+    [ "$(stat -c %s "$LAB_TMP/pong")" = "$want" ]
 }
 no_drops() { ! grep -E ' drop_(tcp_csum|eth_chain|tcp_no_memory)' "$LAB_TMP/echo.log"; }
 
@@ -38,8 +42,8 @@ done
 for mtu in 9000 65535; do
     lab_link "$mtu"
     check "zest perf -s (MTU $mtu)" lab_start server "${PEER[@]}" "$ZEST" perf -s -I p0 --ip $LAB_OTHER_IP/24 || finish
-    check "zest to zest, every byte checked (MTU $mtu)" timeout 60 "$ZEST" perf -c $LAB_OTHER_IP "${LAB_LINK[@]}" -n 64M --verify -i 0 -J
-    check "and back" bash -c "timeout 60 '$ZEST' perf -c $LAB_OTHER_IP ${LAB_LINK[*]} -n 64M -R --verify -i 0 -J"
+    check "zest to zest, every byte checked (MTU $mtu)" timeout 120 "$ZEST" perf -c $LAB_OTHER_IP "${LAB_LINK[@]}" -n 64M --verify -i 0 -J
+    check "and back" bash -c "timeout 120 '$ZEST' perf -c $LAB_OTHER_IP ${LAB_LINK[*]} -n 64M -R --verify -i 0 -J"
     check "the server ends in order" lab_stop "$LAB_PID"
     lab_unlink
 done

@@ -8,21 +8,15 @@ needs xdp
 load() { peer "$BUILD/system/echoload" $LAB_ZEST_IP 7 "$@"; }
 used() { sed -nE 's/.*pool ([0-9.]+ [A-Za-z]+) of.*/\1/p' "$LAB_TMP/echo.log" | tail -n 1; }
 settled() { # the pool holds the receive ring, which may have grown to all of its 2048 pages, and no more
-    local i now
-    for ((i = 0; i < 40; i++)); do
-        sleep 0.25
-        now=$(used)
-        case $now in [0-8]\ MiB | [0-7].[0-9]\ MiB | *\ KiB) return 0 ;; esac
-    done
-    echo "idle: $idle, now: $now"
+    lab_await few && return
+    echo "now: $(used)"
     return 1
 }
+few() { case $(used) in [0-8]\ MiB | [0-7].[0-9]\ MiB | *\ KiB) ;; *) false ;; esac; }
 lab_link 1500
 
 check "zest echo starts" start_echo -i 0.2 --counters || finish
 check "1,000 connections at a time, 100 KB each" load --conns 1000 --bytes 100000
-sleep 2 # what the link keeps to receive into is as much as it will ever be, now
-idle=$(used)
 check "10,000 opened and closed one after another" load --turns "${TURNS:-10000}" --bytes 1000
 check "20 connections that are reset in the middle, beside 20 that are not" load --conns 20 --reset 20 --bytes 1000000
 check "quick ones finish while 1 other reads 10 KB/s" load --conns 4 --slow 1 --rate 10240 --bytes 50000000

@@ -13,7 +13,7 @@ quoted() { # the README's first C block is that part of the example
 check "the README quotes it" quoted
 check "it starts" lab_start hello "$BUILD/examples/hello" || finish
 hello=$LAB_PID
-greets() { [[ $(timeout 10 socat -t 5 - TCP:10.0.0.2:7777 </dev/null) =~ ^hello\ from\ 0x[0-9a-f]+$ ]]; }
+greets() { [[ $(timeout 120 socat -t 100 - TCP:10.0.0.2:7777 </dev/null) =~ ^hello\ from\ 0x[0-9a-f]+$ ]]; }
 check "it greets" greets
 check "and again" greets
 ends() { lab_stop $hello; }

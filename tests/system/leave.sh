@@ -8,17 +8,14 @@ needs tap
 busy() { # clients that never end, in the background
     peer bash -c 'socat -u /dev/zero TCP:'$LAB_ZEST_IP':7 & socat -t 60 /dev/zero TCP:'$LAB_ZEST_IP':7 >/dev/null & wait' 2>/dev/null &
     BUSY=$!
-    sleep 0.5
+    more_moved z0 1000000
 }
 clients_gone() { # a RST ends them; nobody has to kill them
-    local i
-    for ((i = 0; i < 100; i++)); do
-        pgrep -x socat >/dev/null || return 0
-        sleep 0.05
-    done
+    lab_await nobody && return
     pgrep -a socat
     return 1
 }
+nobody() { ! pgrep -x socat; }
 ends_with() { # ends_with SIGNAL: status 0, so all memory was home
     kill "-$1" "$ECHO_PID"
     wait "$ECHO_PID"

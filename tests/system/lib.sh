@@ -87,11 +87,37 @@ echo_said() { # echo_said PATTERN: in its closing line
     grep -qE "$1" "$LAB_TMP/echo.log"
 }
 alive() { kill -0 "$1"; }
+soon_said() { # soon_said PATTERN: the echo's log has it, or will
+    lab_await grep -qE "$1" "$LAB_TMP/echo.log" && return
+    cat "$LAB_TMP/echo.log"
+    return 1
+}
+listens() { [ -n "$(ss -Hltn "sport = :$1")" ]; } # listens PORT: a socket of the kernel's, in this namespace
+established() { # established N PORT: connections of the peer's to that port
+    [ "$(peer ss -Htn state established "dport = :$2" | wc -l)" -ge "$1" ]
+}
+has_carried() { [ "$(lab_carried "$1")" -ge "$2" ]; } # has_carried IF BYTES: of all time
+more_moved() { # more_moved IF BYTES: waits until it has carried so many more
+    lab_await has_carried "$1" $(($(lab_carried "$1") + $2))
+}
+
+# start_frames NAME WORD...: netif_frames in the background; its link is open on return. Its PID is
+# FRAMES_PID, its output in $LAB_TMP/NAME.log.
+start_frames() {
+    local name=$1
+    shift
+    : >"$LAB_TMP/$name.log"
+    "$BUILD/system/netif_frames" "$@" >"$LAB_TMP/$name.log" 2>&1 &
+    FRAMES_PID=$!
+    lab_await open_or_dead "$FRAMES_PID" "$LAB_TMP/$name.log"
+    grep -q mtu= "$LAB_TMP/$name.log"
+}
+open_or_dead() { grep -q mtu= "$2" || lab_dead "$1"; }
 # says PATTERN COMMAND...: the command fails, and says so
 says() {
     local pattern=$1 status
     shift
-    timeout 20 "$@" >"$LAB_TMP/said" 2>&1
+    timeout 120 "$@" >"$LAB_TMP/said" 2>&1
     status=$?
     cat "$LAB_TMP/said"
     [ $status != 0 ] && grep -qE -- "$pattern" "$LAB_TMP/said"

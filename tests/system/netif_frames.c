@@ -23,7 +23,7 @@
 
 #define HEADERS    34u /* Ethernet and IPv4 */
 #define WINDOW     64u
-#define GIVE_UP_NS 2000000000u
+#define GIVE_UP_NS 60000000000u
 
 static volatile sig_atomic_t stop;
 

@@ -7,37 +7,36 @@ needs tap
 FRAMES=$BUILD/system/netif_frames
 
 reflected() { # reflected MTU: through the TAP, and back
-    rm -f "$LAB_TMP/reflect.log"
-    "$FRAMES" reflect xdp:z0:10.77.0.20 >"$LAB_TMP/reflect.log" 2>&1 &
-    local reflector=$! status i
-    for i in {1..100}; do
-        grep -q mtu= "$LAB_TMP/reflect.log" && break
-        sleep 0.05
-    done
-    timeout 60 "$FRAMES" verify "tap:z0:10.77.0.10:mtu=$1" "$(sed -n 's/.*mac=//p' "$LAB_TMP/reflect.log")" 10.77.0.20 20000
+    local reflector status
+    start_frames reflect reflect xdp:z0:10.77.0.20
+    reflector=$FRAMES_PID
+    timeout 120 "$FRAMES" verify "tap:z0:10.77.0.10:mtu=$1" "$(sed -n 's/.*mac=//p' "$LAB_TMP/reflect.log")" 10.77.0.20 20000
     status=$?
     lab_stop $reflector || status=1
     cat "$LAB_TMP/reflect.log"
     return $status
 }
 
-check "it makes an interface, with an address" bash -c "
-    '$FRAMES' hold tap:z1:10.77.0.10:10.77.0.1/24 & p=\$!; sleep 0.5
-    ip addr show z1 | grep 'inet 10.77.0.1/24' && ip link show z1 | grep -w UP; s=\$?
-    kill \$p; wait \$p && [ \$s = 0 ]"
+holds() { # holds LINK COMMAND...: a process has that link open, and COMMAND succeeds meanwhile
+    local status
+    start_frames hold hold "$1" || return 1
+    shift
+    "$@"
+    status=$?
+    lab_stop "$FRAMES_PID" && [ $status = 0 ]
+}
+check "it makes an interface, with an address" holds tap:z1:10.77.0.10:10.77.0.1/24 \
+    bash -c "ip addr show z1 | grep 'inet 10.77.0.1/24' && ip link show z1 | grep -w UP"
 check "which goes with it" says 'does not exist' ip link show z1
-check "an MTU of its own" bash -c "
-    '$FRAMES' hold tap:z1:10.77.0.10:mtu=4000 & p=\$!; sleep 0.5
-    ip link show z1 | grep 'mtu 4000'; s=\$?; kill \$p; wait \$p && [ \$s = 0 ]"
+check "an MTU of its own" holds tap:z1:10.77.0.10:mtu=4000 bash -c "ip link show z1 | grep 'mtu 4000'"
 check "an address that is none" says '10.0.0.1/33 is not an IPv4 address' "$FRAMES" info tap:z1:10.77.0.10:10.0.0.1/33
 check "a name that is too long" says 'at most 15 characters' "$FRAMES" info tap:z123456789012345:10.77.0.10
 ip link add v0 type veth peer name v1
 check "an interface that is no TAP" says 'v0: that interface is something else' "$FRAMES" info tap:v0:10.77.0.10
 ip tuntap add dev z0 mode tap
 check "one that is there is attached to" bash -c "'$FRAMES' info tap:z0:10.77.0.10 | grep '^tap z0'"
-"$FRAMES" hold tap:z0:10.77.0.10 >/dev/null &
-holder=$!
-sleep 0.3
+start_frames hold hold tap:z0:10.77.0.10
+holder=$FRAMES_PID
 check "one that another process has" says 'z0: another process has it' "$FRAMES" info tap:z0:10.77.0.10
 kill $holder
 wait $holder
@@ -50,9 +49,7 @@ if [ "$LAB" = xdp ]; then
 else
     skipped "frames through a TAP: the other end here needs root"
 fi
-"$FRAMES" reflect tap:z0:10.77.0.10 >"$LAB_TMP/reflect.log" 2>&1 &
-reflector=$!
-sleep 0.3
+start_frames reflect reflect tap:z0:10.77.0.10
 ip link del z0
-check "deleted under us: it ends in order" lab_stop $reflector
+check "deleted under us: it ends in order" lab_stop "$FRAMES_PID"
 finish

@@ -13,10 +13,7 @@ start_reflector() { # on the peer's side
     rm -f "$LAB_TMP/reflect.log"
     "${PEER[@]}" "$FRAMES" reflect "xdp:p0:10.77.0.20${1:-}" >"$LAB_TMP/reflect.log" 2>&1 &
     REFLECTOR=$!
-    for _ in {1..100}; do
-        grep -q mtu= "$LAB_TMP/reflect.log" && break
-        sleep 0.05
-    done
+    lab_await open_or_dead $REFLECTOR "$LAB_TMP/reflect.log"
     PEER_MAC=$(sed -n 's/.*mac=//p' "$LAB_TMP/reflect.log")
     cat "$LAB_TMP/reflect.log"
     [ -n "$PEER_MAC" ]
@@ -27,7 +24,7 @@ stop_reflector() {
     cat "$LAB_TMP/reflect.log"
     [ $status = 0 ] && ! grep -qi libbpf "$LAB_TMP/reflect.log"
 }
-verify() { timeout 60 "$FRAMES" verify "xdp:z0:10.77.0.10$1" "$PEER_MAC" 10.77.0.20 "${2:-$N}"; }
+verify() { timeout 120 "$FRAMES" verify "xdp:z0:10.77.0.10$1" "$PEER_MAC" 10.77.0.20 "${2:-$N}"; }
 one_line() { # on standard error
     "$@" 2>&1 >/dev/null | tee "$LAB_TMP/lines"
     [ "$(wc -l <"$LAB_TMP/lines")" = 1 ]
@@ -51,15 +48,14 @@ check "the mode is what was asked for" bash -c "'$FRAMES' info xdp:z0:10.77.0.10
 check "gather is had where the kernel has it" bash -c "'$FRAMES' info xdp:z0:10.77.0.10:gather | grep gather=1"
 
 # The kernel keeps what is its own.
-"$FRAMES" hold xdp:z0:10.77.0.10:link >/dev/null 2>&1 &
-holder=$!
-sleep 0.5
+start_frames hold hold xdp:z0:10.77.0.10:link
+holder=$FRAMES_PID
 check "the program is attached" attached z0
 socat -u TCP-LISTEN:99,bind=10.77.0.3 STDOUT >"$LAB_TMP/kernel" &
 server=$!
-sleep 0.3
+lab_await listens 99
 head -c 300000 /dev/urandom >"$LAB_TMP/sent"
-peer timeout 10 socat -u "$LAB_TMP/sent" TCP:10.77.0.3:99
+peer timeout 120 socat -u "$LAB_TMP/sent" TCP:10.77.0.3:99
 wait $server
 check "the kernel's own traffic goes on beside it" cmp "$LAB_TMP/sent" "$LAB_TMP/kernel"
 check "a second one on the same interface is refused" says 'XDP program [0-9]+ \(zest_xdp\) is attached' "$FRAMES" info xdp:z0:10.77.0.11
@@ -70,9 +66,8 @@ kill -KILL $holder
 wait $holder 2>/dev/null
 check "after kill -9 the next one opens at once" "$FRAMES" info xdp:z0:10.77.0.10
 check "and leaves nothing" not_attached z0
-"$FRAMES" hold xdp:z0:10.77.0.10 >/dev/null 2>&1 &
-holder=$!
-sleep 0.5
+start_frames hold hold xdp:z0:10.77.0.10
+holder=$FRAMES_PID
 check "SIGTERM ends it in order" lab_stop $holder
 check "and nothing is left" not_attached z0
 
@@ -83,18 +78,19 @@ check "it ends in order" stop_reflector
 
 # Cables are pulled.
 check "a reflector" start_reflector
-verify "" 400000 >"$LAB_TMP/verify.log" 2>&1 &
-verifier=$!
-sleep 0.3
+# Frames that were lost it waits for until it is told to end.
+start_frames verify verify xdp:z0:10.77.0.10 "$PEER_MAC" 10.77.0.20 100000000
+verifier=$FRAMES_PID
+more_moved z0 1000000
 ip link set z0 down
 sleep 0.3
 ip link set z0 up
+kill $verifier
 wait $verifier
 check "down and up again: nothing is leaked or repeated" bash -c "! grep -E 'netif_frames:|bug' '$LAB_TMP/verify.log'"
 check "and it works again" verify ""
-"$FRAMES" hold xdp:z0:10.77.0.10 >"$LAB_TMP/hold.log" 2>&1 &
-holder=$!
-sleep 0.3
+start_frames hold hold xdp:z0:10.77.0.10
+holder=$FRAMES_PID
 ip link del z0
 check "the interface is deleted under the reflector: it ends in order" stop_reflector
 check "and under one that waits" lab_stop $holder

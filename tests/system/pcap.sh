@@ -27,7 +27,7 @@ done
 # What came in goes in once more, from the file; the stack has other secrets, so the connections of
 # then are not understood, but every SYN is answered.
 check "the file as input, fast" bash -c \
-    'timeout 60 "$1" echo --pcap-read "$2" --pcap-fast --ip '$LAB_ZEST_IP'/24 --counters --pcap "$3" >"$4" 2>&1' - "$ZEST" "$C" "$D" "$LAB_TMP/read.log"
+    'timeout 120 "$1" echo --pcap-read "$2" --pcap-fast --ip '$LAB_ZEST_IP'/24 --counters --pcap "$3" >"$4" 2>&1' - "$ZEST" "$C" "$D" "$LAB_TMP/read.log"
 tail -n 30 "$LAB_TMP/read.log" >"$LAB_TMP/tail.log"
 check "its frames went through the stack" grep -qE 'rx_frames +[0-9]{3,}' "$LAB_TMP/read.log"
 if command -v tshark >/dev/null; then
@@ -37,15 +37,23 @@ if command -v tshark >/dev/null; then
 fi
 tcpdump=$LAB_TMP/two.pcap
 # A SYN that nobody answers is sent again after a second.
-check "a file of two SYNs, a second apart" bash -c '
+two_syns() {
+    local dumper client
     ip -n peer neigh replace 10.77.0.2 lladdr 02:00:00:00:00:77 dev p0
-    ip netns exec peer timeout 20 tcpdump -q -i p0 -U -c 2 -w "$1" "tcp dst port 7" & t=$!
-    sleep 1
-    ip netns exec peer timeout 5 socat -u OPEN:/dev/null TCP:10.77.0.2:7,connect-timeout=3
-    wait $t; [ -s "$1" ]' - "$tcpdump"
+    "${PEER[@]}" timeout 120 tcpdump -q -i p0 -U -c 2 -w "$tcpdump" "tcp dst port 7" 2>"$LAB_TMP/tcpdump.log" &
+    dumper=$!
+    lab_await grep -q 'listening on' "$LAB_TMP/tcpdump.log"
+    "${PEER[@]}" socat -u OPEN:/dev/null TCP:10.77.0.2:7 &
+    client=$!
+    wait $dumper
+    kill $client
+    cat "$LAB_TMP/tcpdump.log"
+    grep '^2 packets captured' "$LAB_TMP/tcpdump.log"
+}
+check "a file of two SYNs, a second apart" two_syns
 slow() { # at its own pace: not in less time than it covers
     local from=$SECONDS
-    timeout 60 "$ZEST" echo --pcap-read "$tcpdump" --ip $LAB_ZEST_IP/24 --counters >"$LAB_TMP/slow.log" 2>&1 || return 1
+    timeout 120 "$ZEST" echo --pcap-read "$tcpdump" --ip $LAB_ZEST_IP/24 --counters >"$LAB_TMP/slow.log" 2>&1 || return 1
     cat "$LAB_TMP/slow.log"
     [ $((SECONDS - from)) -ge 1 ] && grep -qE 'rx_frames +2 ' "$LAB_TMP/slow.log"
 }
@@ -59,6 +67,6 @@ check "no right to it" says 'cap_net_raw|permission' setpriv --bounding-set -all
 LAB_LINK=(--pcap-live z0 --ip $LAB_ZEST_IP/24)
 check "zest echo starts" start_echo || finish
 ip link del z0
-check "deleted under us: it says so" bash -c 'for i in {1..50}; do grep -q "is gone" "$1" && exit; sleep 0.1; done; cat "$1"; exit 1' - "$LAB_TMP/echo.log"
+check "deleted under us: it says so" soon_said "is gone"
 check "and ends in order" stop_echo
 finish

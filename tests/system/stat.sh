@@ -19,14 +19,14 @@ hold() { # hold WORD...: starts one; its pid in $PID
     PID=$!
     exec {fd}>"$LAB_TMP/in.${#pids[@]}"
     pids+=("$PID")
-    for _ in $(seq 200); do grep -q ready "$out" && return 0; sleep 0.05; done
+    lab_await grep -q ready "$out" && return
     echo "poolhold $* did not get ready"
     return 1
 }
 says() { # says STATUS PATTERN ARGUMENT...: zest stat ends so, and says that
     local want=$1 pattern=$2 out status
     shift 2
-    out=$(timeout 30 "$ZEST" stat "$@" 2>&1)
+    out=$(timeout 120 "$ZEST" stat "$@" 2>&1)
     status=$?
     echo "status $status"
     echo "$out"
@@ -35,7 +35,7 @@ says() { # says STATUS PATTERN ARGUMENT...: zest stat ends so, and says that
 json() { # json EXPRESSION ARGUMENT...: what python makes of the object o
     local expr=$1
     shift
-    timeout 30 "$ZEST" stat --json "$@" | python3 -c "import json,sys
+    timeout 120 "$ZEST" stat --json "$@" | python3 -c "import json,sys
 for line in sys.stdin: o = json.loads(line)
 b = {x['name']: x for x in o['budgets']}
 c = {x['size']: x for x in o['classes']}
@@ -70,7 +70,7 @@ check "who holds it (if we may trace it)" says 0 'connection with 10\.1\.2\.3:45
 check "how old (if we may trace it)" says 0 '^listener.* [0-9]+\.[0-9]+ s$|right to trace' "$first"
 twice() {
     local out
-    out=$(timeout 30 "$ZEST" stat -i 0.1 -c 3 --json "$first" | wc -l)
+    out=$(timeout 120 "$ZEST" stat -i 0.1 -c 3 --json "$first" | wc -l)
     echo "$out lines"
     [ "$out" = 3 ]
 }
@@ -84,7 +84,7 @@ kill -STOP "$exhausted"
 check "a process that is stopped" says 0 'listener +20 KiB' "$exhausted"
 kill -CONT "$exhausted"
 check "all of them" says 0 "process $exhausted"
-both() { [ "$(timeout 30 "$ZEST" stat --json "$HOLD" | wc -l)" = 2 ]; }
+both() { [ "$(timeout 120 "$ZEST" stat --json "$HOLD" | wc -l)" = 2 ]; }
 check "two of one program" both
 
 hold debug || finish
@@ -97,9 +97,9 @@ hold private || finish
 check "a private pool: says so" says 1 'keeps it private' "$PID"
 
 # Killed while it is being watched: the watch ends by itself, with what it saw.
-timeout 30 "$ZEST" stat -i 0.05 "$first" >"$LAB_TMP/watch" 2>&1 &
+timeout 120 "$ZEST" stat -i 0.05 "$first" >"$LAB_TMP/watch" 2>&1 &
 watcher=$!
-for _ in $(seq 100); do [ -s "$LAB_TMP/watch" ] && break; sleep 0.05; done
+lab_await test -s "$LAB_TMP/watch"
 kill -9 "$first"
 ended() {
     wait "$watcher"
@@ -114,7 +114,7 @@ if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then
     others() {
         local out
         chmod 755 "$LAB_TMP"
-        out=$(setpriv --reuid=65534 --regid=65534 --clear-groups timeout 30 "$ZEST" stat "$exhausted" 2>&1)
+        out=$(setpriv --reuid=65534 --regid=65534 --clear-groups timeout 120 "$ZEST" stat "$exhausted" 2>&1)
         local status=$?
         echo "status $status: $out"
         [ $status = 1 ] && grep -q 'belongs to somebody else' <<<"$out"
