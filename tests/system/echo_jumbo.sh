@@ -10,6 +10,7 @@ needs xdp
 # long. RFC 1071: zeros change no sum, so the checksum is that of the type.
 ping_of() {
     local want=$(($1 + 8)) pinger
+    rm -f "$LAB_TMP/pong"
     { printf '\x08\x00\xf7\xff\x00\x00\x00\x00' && head -c "$1" /dev/zero; } >"$LAB_TMP/ping"
     "${PEER[@]}" socat -b 65535 -t 600 - "IP4-SENDTO:$LAB_ZEST_IP:1" <"$LAB_TMP/ping" >"$LAB_TMP/pong" &
     pinger=$!
