@@ -231,10 +231,9 @@ static inline void peer_listen(struct peer *p, uint16_t port)
     p->stack_port = port;
 }
 
-/* The peer opens a connection to port 80 of the stack. */
-static inline void peer_establish(struct peer *p)
+/* The peer opens a connection to the port that the stack listens on. */
+static inline void peer_handshake(struct peer *p)
 {
-    peer_listen(p, 80);
     struct wire syn = peer_seg(p, WIRE_SYN, 0, 0);
     syn.opt.has_mss = true;
     syn.opt.mss = 1460;
@@ -244,6 +243,12 @@ static inline void peer_establish(struct peer *p)
     peer_send(p, WIRE_ACK, 1, 1, NULL, 0);
     CU_ASSERT_EQUAL_FATAL(zest_accept(p->z, p->listener, &p->conn, NULL), 0);
     peer_events(p);
+}
+
+static inline void peer_establish(struct peer *p)
+{
+    peer_listen(p, 80);
+    peer_handshake(p);
 }
 
 /* Begins a connection to port 4000 there. */

@@ -207,7 +207,30 @@ static void held_memory_is_shared(void)
     peer_close(&p);
 }
 
+/* Refusals that nobody fetches: as many as fit wait, the others are counted and forgotten. */
+static void replies_wait_in_a_bounded_queue(void)
+{
+    static uint8_t buf[WIRE_MAX];
+    struct peer p;
+
+    peer_open(&p, NULL);
+    peer_establish(&p);
+    struct wire w = peer_seg(&p, A, 1, 1);
+    w.dport = 81; /* nobody listens there */
+    size_t len = wire_build_tcp(&w, buf);
+    for (unsigned i = 0; i < 1000; i++) {
+        struct zbuf *zb = wire_receive(zbuf_budget_app(p.pool), buf, len, 0, 0, 0);
+        zest_input(p.z, p.now_ns, &zb, 1);
+    }
+    CU_ASSERT_EQUAL(peer_stats(&p).drop_tcp_no_conn, 1000);
+    CU_ASSERT_EQUAL(peer_stats(&p).drop_ctrl_queue, 1000 - 256);
+    peer_flush(&p);
+    CU_ASSERT_EQUAL_FATAL(p.n, 256);
+    CU_ASSERT_EQUAL(p.out[255].flags, R);
+    peer_close(&p);
+}
+
 CHECK_MAIN("tcp bounds", CHECK(a_second_fin_is_none), CHECK(windows_of_syns_are_not_scaled),
            CHECK(windows_of_crossing_syns_are_not_scaled), CHECK(the_right_timestamp_is_echoed),
            CHECK(overlaps_out_of_order), CHECK(held_memory_is_shared),
-           CHECK(beyond_the_fin_there_is_nothing))
+           CHECK(beyond_the_fin_there_is_nothing), CHECK(replies_wait_in_a_bounded_queue))

@@ -381,6 +381,31 @@ static void a_connections_ceiling(void)
     peer_close(&p);
 }
 
+static void minimum_and_ceiling_must_agree(void)
+{
+    struct peer p;
+    open_mem(&p, NULL);
+    peer_establish(&p);
+    for (int i = 0; i < 2; i++) {
+        zest_handle h = i ? p.conn : p.listener;
+        CU_ASSERT_EQUAL(zest_set_option(p.z, h, ZEST_OPT_MEM_MAX, 10 * SEG), 0);
+        CU_ASSERT_EQUAL(zest_set_option(p.z, h, ZEST_OPT_MEM_MIN, 10 * SEG + 1), -EINVAL);
+        CU_ASSERT_EQUAL(zest_set_option(p.z, h, ZEST_OPT_MEM_MIN, 10 * SEG), 0);
+        CU_ASSERT_EQUAL(zest_set_option(p.z, h, ZEST_OPT_MEM_MAX, 10 * SEG - 1), -EINVAL);
+        CU_ASSERT_EQUAL(zest_set_option(p.z, h, ZEST_OPT_MEM_MAX, 0), 0);
+        CU_ASSERT_EQUAL(zest_set_option(p.z, h, ZEST_OPT_MEM_MIN, (1u << 30) + 1), -EINVAL);
+        CU_ASSERT_EQUAL(zest_set_option(p.z, h, ZEST_OPT_MEM_MIN, 11 * SEG), 0);
+    }
+    CU_ASSERT_EQUAL(info_of(&p, p.conn).mem_min, 11 * SEG);
+    /* In TIME-WAIT nothing is received any more: nothing is set aside. */
+    CU_ASSERT_EQUAL(zest_shutdown(p.z, p.conn), 0);
+    peer_flush(&p);
+    peer_send(&p, A | F, 1, 2, NULL, 0);
+    CU_ASSERT_EQUAL(peer_state(&p), ZEST_TIME_WAIT);
+    CU_ASSERT_EQUAL(zest_set_option(p.z, p.conn, ZEST_OPT_MEM_MIN, 1u << 29), 0);
+    peer_close(&p);
+}
+
 static void a_listeners_minimum_and_ceiling(void)
 {
     struct peer p;
@@ -552,6 +577,7 @@ CHECK_MAIN("tcp mem", CHECK(nothing_stops_one_within_its_guarantee),
            CHECK(a_frame_in_parts_is_within_the_guarantee), CHECK(one_segment_always_fits),
            CHECK(defaults_leave_a_half), CHECK(a_minimum_for_all_fits_under_its_ceiling),
            CHECK(no_connection_without_its_guarantee), CHECK(what_is_kept_for_one_is_not_anothers),
-           CHECK(a_connections_ceiling), CHECK(a_listeners_minimum_and_ceiling),
-           CHECK(listeners_come_and_go), CHECK(a_refused_copy_is_told_of_memory),
-           CHECK(a_segments_connection_is_known), CHECK(bytes_that_change_before_the_ack_are_found))
+           CHECK(a_connections_ceiling), CHECK(minimum_and_ceiling_must_agree),
+           CHECK(a_listeners_minimum_and_ceiling), CHECK(listeners_come_and_go),
+           CHECK(a_refused_copy_is_told_of_memory), CHECK(a_segments_connection_is_known),
+           CHECK(bytes_that_change_before_the_ack_are_found))

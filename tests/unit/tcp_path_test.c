@@ -100,6 +100,16 @@ static void soft_errors_can_be_silenced(void) /* SHLD-20 */
         CU_ASSERT_EQUAL(peer_info(&p).soft_error, EHOSTUNREACH); /* for who asks */
         peer_close(&p);
     }
+    /* A listener's connections begin with what it has. */
+    peer_open(&p, NULL);
+    peer_listen(&p, 80);
+    CU_ASSERT_EQUAL(zest_set_option(p.z, p.listener, ZEST_OPT_SOFT_ERRORS, 0), 0);
+    peer_handshake(&p);
+    peer_write(&p, 100);
+    icmp_about(&p, 3, 1);
+    CU_ASSERT_EQUAL(peer_event(&p, &error), 0);
+    CU_ASSERT_EQUAL(peer_info(&p).soft_error, EHOSTUNREACH);
+    peer_close(&p);
 }
 
 /* RFC 5927 4.1: what quotes a sequence number that is not in flight comes from a stranger. */

@@ -461,6 +461,33 @@ static void closing_a_listener_resets_what_waits(void)
     peer_close(&p);
 }
 
+static void closing_a_listener_spares_the_others(void)
+{
+    struct zest_event ev[4];
+    zest_handle first, conn;
+    struct peer p;
+
+    peer_open(&p, NULL);
+    for (uint16_t i = 0; i < 2; i++) { /* each has a connection that waits, and an event of it */
+        first = p.listener;
+        p.port = (uint16_t)(4000 + i);
+        peer_listen(&p, (uint16_t)(80 + i));
+        peer_send(&p, S, 0, 0, NULL, 0);
+        peer_send(&p, A, 1, 1, NULL, 0);
+    }
+    CU_ASSERT_EQUAL(zest_close(p.z, p.listener), 0);
+    peer_flush(&p);
+    CU_ASSERT_EQUAL_FATAL(p.n, 1);
+    CU_ASSERT_EQUAL(p.out[0].dport, 4001);
+    CU_ASSERT_EQUAL(p.out[0].flags & R, R);
+    CU_ASSERT_EQUAL_FATAL(zest_events(p.z, ev, 4), 1);
+    CU_ASSERT_EQUAL(ev[0].handle, first);
+    CU_ASSERT_EQUAL(zest_accept(p.z, first, &conn, NULL), 0);
+    CU_ASSERT_EQUAL(zest_close(p.z, first), 0);
+    CU_ASSERT_EQUAL(zest_close(p.z, conn), 0);
+    peer_close(&p);
+}
+
 static void no_address_no_connection(void)
 {
     struct peer p;
@@ -489,4 +516,5 @@ CHECK_MAIN("tcp states", CHECK(passive_open), CHECK(syn_ack_offers_only_what_was
            CHECK(syn_in_the_window_is_challenged), CHECK(ack_out_of_range_is_challenged),
            CHECK(time_wait_is_reopened_by_a_newer_syn),
            CHECK(time_wait_gives_way_when_slots_run_out),
-           CHECK(closing_a_listener_resets_what_waits), CHECK(no_address_no_connection))
+           CHECK(closing_a_listener_resets_what_waits), CHECK(closing_a_listener_spares_the_others),
+           CHECK(no_address_no_connection))
