@@ -104,8 +104,11 @@ void loop_link_check(struct loop_link *l, uint64_t now_ns)
 {
     unsigned waiting = link_in_flight(l->nif);
     uint64_t done = l->nif->stats.tx_frames - waiting;
-    /* A frame of several descriptors counts below zero until they are back. */
-    bool progress = waiting == 0 || (int64_t)(done - l->done) > 0;
+    /* What it was given since the last look has not kept us waiting yet, however long ago that was:
+     * an idle loop does not look. A frame of several descriptors counts below zero until they are
+     * back. */
+    bool progress = waiting == 0 || l->waiting == 0 || (int64_t)(done - l->done) > 0;
+    l->waiting = waiting;
     l->done = done;
     if (progress || l->down) {
         l->progress_ns = now_ns;

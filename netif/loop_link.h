@@ -11,6 +11,7 @@ struct loop_link {
     struct watch watch; /* fd -1: the link is no interface, or cannot be watched */
     bool down;
     bool stalled;
+    unsigned waiting;     /* for so many descriptors, when last looked */
     uint64_t done;        /* frames sent and given back, when last looked at */
     uint64_t progress_ns; /* when that last grew, or there was nothing to wait for */
 };

@@ -46,7 +46,7 @@ static void no_completion_ever(void)
         waiting += 2;
         now += SECOND / 2;
         loop_link_check(&l, now);
-        CU_ASSERT_EQUAL(told[NETIF_LINK_STALLED], i >= 9);
+        CU_ASSERT_EQUAL(told[NETIF_LINK_STALLED], i >= 10); /* 5 s after the first look at it */
     }
     CU_ASSERT_EQUAL(told[NETIF_LINK_RESUMED], 0);
     waiting -= 1;
@@ -79,4 +79,27 @@ static void slow_is_not_stalled(void)
     CU_ASSERT_EQUAL(told[NETIF_LINK_STALLED], 0);
 }
 
-CHECK_MAIN("netif link", CHECK(no_completion_ever), CHECK(slow_is_not_stalled))
+/* Nobody looks while there is nothing to do, and then not in the very moment that something is. */
+static void after_an_idle_time_is_not_stalled(void)
+{
+    begin();
+    for (int i = 1; i <= 3; i++) {
+        uint64_t now = (uint64_t)i * 100 * SECOND;
+        nif.stats.tx_frames++;
+        waiting = 1;
+        loop_link_check(&l, now);
+        CU_ASSERT_EQUAL(told[NETIF_LINK_STALLED], 0);
+        waiting = 0;
+        loop_link_check(&l, now + SECOND);
+    }
+    nif.stats.tx_frames++;
+    waiting = 1;
+    loop_link_check(&l, 400 * SECOND);
+    loop_link_check(&l, 405 * SECOND - 1);
+    CU_ASSERT_EQUAL(told[NETIF_LINK_STALLED], 0);
+    loop_link_check(&l, 405 * SECOND);
+    CU_ASSERT_EQUAL(told[NETIF_LINK_STALLED], 1);
+}
+
+CHECK_MAIN("netif link", CHECK(no_completion_ever), CHECK(slow_is_not_stalled),
+           CHECK(after_an_idle_time_is_not_stalled))
