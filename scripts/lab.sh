@@ -123,9 +123,9 @@ lab_link() {
 lab_peer_up() {
     ip -n peer link set lo up
     ip -n peer addr add $LAB_PEER_IP/24 dev "$1"
-    # Receive offload (GRO), and receiving on the peer's own core (RPS): without them the kernel runs
-    # the peer's half of TCP frame by frame, on the core of the one who sends.
-    ip netns exec peer ethtool -K "$1" tx off gso off tso off gro on >/dev/null
+    # Receiving on the peer's own core (RPS): without, the kernel runs the peer's half of TCP on the
+    # core of the one who sends. (With GRO it would merge the frames there before it hands them over.)
+    ip netns exec peer ethtool -K "$1" tx off gso off tso off gro off >/dev/null
     lab_cores
     ip netns exec peer sh -c "printf %x $((1 << LAB_PEER_CORE)) >/sys/class/net/$1/queues/rx-0/rps_cpus" 2>/dev/null
     ip -n peer link set "$1" up
