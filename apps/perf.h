@@ -100,7 +100,8 @@ struct perf_end {
 
     ev_timer tick, report;
     bool ticking;
-    uint64_t progress, progress_ns; /* bytes, for noticing that nothing moves */
+    uint64_t progress; /* bytes, for noticing that nothing moves */
+    unsigned still;    /* ticks since something did */
     uint64_t reported_ns, reported_tx, reported_rx, reported_rr;
 };
 

@@ -16,6 +16,9 @@
 #include <string.h>
 
 #define STALL_NS 5000000000u
+/* With something in flight the loop looks more often than this. A longer time between two looks
+ * says that we were stopped, or waited for a processor, and nothing about the link. */
+#define LOOK_NS 1000000000u
 
 static void say(const struct netif_link_event *e)
 {
@@ -104,19 +107,24 @@ void loop_link_check(struct loop_link *l, uint64_t now_ns)
 {
     unsigned waiting = link_in_flight(l->nif);
     uint64_t done = l->nif->stats.tx_frames - waiting;
-    /* What it was given since the last look has not kept us waiting yet, however long ago that was:
-     * an idle loop does not look. A frame of several descriptors counts below zero until they are
-     * back. */
-    bool progress = waiting == 0 || l->waiting == 0 || (int64_t)(done - l->done) > 0;
-    l->waiting = waiting;
+    /* A frame of several descriptors counts below zero until they are back. What it was given since
+     * the last look has not kept us waiting yet: an idle loop does not look. */
+    bool progress = waiting == 0 || (int64_t)(done - l->done) > 0;
+    uint64_t since = now_ns - l->looked_ns;
+    bool waited = l->waited;
     l->done = done;
-    if (progress || l->down) {
-        l->progress_ns = now_ns;
+    l->looked_ns = now_ns;
+    l->waited = waiting > 0;
+    if (progress || l->down || !waited) {
+        l->still_ns = 0;
         if (l->stalled && progress) {
             l->stalled = false;
             tell(l, NETIF_LINK_RESUMED, 0, false);
         }
-    } else if (!l->stalled && now_ns - l->progress_ns >= STALL_NS) {
+        return;
+    }
+    l->still_ns += since < LOOK_NS ? since : LOOK_NS;
+    if (!l->stalled && l->still_ns >= STALL_NS) {
         l->stalled = true;
         tell(l, NETIF_LINK_STALLED, waiting, false);
     }

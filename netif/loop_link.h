@@ -11,9 +11,10 @@ struct loop_link {
     struct watch watch; /* fd -1: the link is no interface, or cannot be watched */
     bool down;
     bool stalled;
-    unsigned waiting;     /* for so many descriptors, when last looked */
-    uint64_t done;        /* frames sent and given back, when last looked at */
-    uint64_t progress_ns; /* when that last grew, or there was nothing to wait for */
+    bool waited;        /* for something, when last looked at */
+    uint64_t done;      /* frames sent and given back then */
+    uint64_t looked_ns; /* when that was */
+    uint64_t still_ns;  /* for how long that has not grown with something to wait for */
 };
 
 void loop_link_open(struct loop_link *l, const struct netif_loop_config *cfg);
