@@ -3,8 +3,9 @@
  * zest_read() lends views into the received segments; zest_write() is given those very addresses,
  * so the stack takes its own reference on each segment and the view can be released as soon as all
  * of it was accepted. Releasing opens the receive window, and writing stops when the send buffer is
- * full: a client that does not read its echo thus stops being read from, and holds at most the
- * two buffers' worth of memory. How large these are depends on how many clients there are.
+ * full, or when memory is refused; EV_WRITABLE says when either is over. A client that does not
+ * read its echo thus stops being read from, and holds at most the two buffers' worth of memory. How
+ * large these are depends on how many clients there are.
  *
  * When the client has closed its direction and everything is on its way back, ours is closed too;
  * the connection is forgotten when the stack says that both are done. */
@@ -24,7 +25,6 @@
 #define POOL_PART  128 /* what a lone client may have queued, as a part of the pool */
 #define BUFFER_MIN 16384u
 #define BUFFER_MAX (1u << 20)
-#define RETRY_S    0.005 /* after running out of memory */
 
 struct echo_conn {
     zest_handle handle;
@@ -34,7 +34,6 @@ struct echo_conn {
     unsigned first, count;
     uint32_t done;
     bool eof, shut;
-    bool starved; /* out of memory: no event will come, the timer tries again */
 };
 
 struct echo_server {
@@ -43,7 +42,7 @@ struct echo_server {
     zest_handle listener;
     uint64_t accepted, bytes, resets, copied;
     unsigned open;
-    ev_timer report, retry;
+    ev_timer report;
     uint64_t reported_bytes, reported_ns;
 };
 
@@ -84,7 +83,8 @@ static void forget(struct echo_server *s, struct echo_conn *c)
     free(c);
 }
 
-/* Writes what is borrowed. 0 when all of it was taken, -EAGAIN when the send buffer is full. */
+/* Writes what is borrowed. 0 when all of it was taken, -EAGAIN when the rest is for after
+ * EV_WRITABLE. */
 static int write_views(struct echo_server *s, struct echo_conn *c)
 {
     unsigned released = c->first;
@@ -147,9 +147,6 @@ static void give_up(struct echo_server *s, struct echo_conn *c, int rc)
 static void serve(struct echo_server *s, struct echo_conn *c)
 {
     int rc = pump(s, c);
-    c->starved = rc == -ENOBUFS;
-    if (c->starved && !ev_is_active(&s->retry))
-        ev_timer_again(s->host->loop, &s->retry);
     /* ECONNRESET and the like: EV_ERROR and EV_CLOSED are on their way and say the same. */
     if (rc == -EBADF || rc == -EFAULT || rc == -EINVAL)
         give_up(s, c, rc);
@@ -205,21 +202,6 @@ static void on_event(void *ctx, struct zest *z, const struct zest_event *ev, uns
 
 /* ---- the server */
 
-/* Runs while a connection is starved only. */
-static void on_retry(struct ev_loop *loop, ev_timer *w, int revents)
-{
-    struct echo_server *s = w->data;
-    (void)revents;
-    ev_timer_stop(loop, w);
-    for (struct echo_conn *c = s->conns, *next; c; c = next) {
-        next = c->next;
-        if (!c->starved)
-            continue;
-        serve(s, c); /* starts the timer again if that was in vain */
-    }
-    netif_loop_wake(s->host->nl);
-}
-
 static void on_report(struct ev_loop *loop, ev_timer *w, int revents)
 {
     struct echo_server *s = w->data;
@@ -253,8 +235,6 @@ static int start_server(struct echo_server *s, struct host *h, const struct echo
     ev_timer_init(&s->report, on_report, (double)o->interval_ns / 1e9,
                   (double)o->interval_ns / 1e9);
     s->report.data = s;
-    ev_timer_init(&s->retry, on_retry, 0, RETRY_S);
-    s->retry.data = s;
     s->reported_ns = netif_now();
     if (o->interval_ns)
         ev_timer_start(s->host->loop, &s->report);
@@ -273,7 +253,6 @@ static void end_server(struct echo_server *s)
     zest_stats(s->host->z, &st);
     s->copied = st.tx_copied_bytes;
     ev_timer_stop(s->host->loop, &s->report);
-    ev_timer_stop(s->host->loop, &s->retry);
 }
 
 /* ---- the command */

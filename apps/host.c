@@ -22,8 +22,8 @@ static int open_pool(struct host *h, const struct host_options *o, unsigned n)
     struct zbuf_pool_config cfg = {.size = o->pool_size ? o->pool_size : n * (size_t)HOST_POOL_DEF,
                                    .no_huge = o->no_huge};
     h->pool = zbuf_pool_create(&cfg);
-    if (h->pool)
-        return 0;
+    if (h->pool) /* what is sent shall leave room for what is received and for the link */
+        return zbuf_budget_resize(zbuf_budget_app(h->pool), 0, zbuf_pool_size(h->pool) / 2);
     int err = errno;
     char size[SAY_BYTES];
     say("cannot get %s of memory for the pool: %s; try a smaller --pool", say_bytes(size, cfg.size),

@@ -94,9 +94,10 @@ struct perf_end {
     struct perf_result total; /* what this end counted */
     struct perf_result peer;  /* what the server said, added up; rx_ns the longest */
     uint64_t rr_count;
-    uint64_t rx_ns; /* the longest */
-    int error;      /* first -errno that ended a stream */
-    double cpu_s;   /* used by this thread from start to end */
+    uint64_t rx_ns;        /* the longest */
+    int error;             /* first -errno that ended a stream */
+    double cpu_s;          /* used by this thread from start to end */
+    uint64_t memory_waits; /* times that a stream had to wait for memory for its next bytes */
 
     ev_timer tick, report;
     bool ticking;

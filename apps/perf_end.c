@@ -307,6 +307,7 @@ void perf_end_merge(struct perf_end *e, const struct perf_end *other)
     add_result(&e->peer, &other->peer);
     hist_merge(e->hist, other->hist);
     e->rr_count += other->rr_count;
+    e->memory_waits += other->memory_waits;
     e->rx_ns = other->rx_ns > e->rx_ns ? other->rx_ns : e->rx_ns;
     e->end_ns = other->end_ns > e->end_ns ? other->end_ns : e->end_ns;
     e->error = e->error ? e->error : other->error;

@@ -200,6 +200,7 @@ static void print_json(const struct perf_end *e)
     }
     json_u64("retransmits", e->total.retransmits);
     json_u64("copied_bytes", e->total.copied_bytes);
+    json_u64("memory_waits", e->memory_waits);
     json_u64("peer_retransmits", e->peer.retransmits);
     json_u64("peer_copied_bytes", e->peer.copied_bytes);
     if (e->plan.verify)

@@ -4,9 +4,10 @@
  * behind its headroom, so every frame leaves as one descriptor that begins with headers written in
  * front of the payload, and nothing is copied on any link. A new zbuf is allocated when the send
  * buffer has room, and our own reference is dropped as soon as all of it was written: the stack's
- * reference then frees it when the peer has acknowledged it. With --frames these zbufs come as
- * chains made as frames, many to an allocation. With -l alone the zbufs are that large instead, and
- * what the stack does with the parts that have no headroom is up to --gather. */
+ * reference then frees it when the peer has acknowledged it. When the pool is used up, the loop
+ * calls when there is memory again (netif_loop_wait). With --frames these zbufs come as chains made
+ * as frames, many to an allocation. With -l alone the zbufs are that large instead, and what the
+ * stack does with the parts that have no headroom is up to --gather. */
 #include "perf.h"
 
 #include "say.h"
@@ -24,7 +25,8 @@ struct zconn {
     struct zbuf *zb; /* being written; wrote bytes of zb->len have been taken, none of the links
                         that follow */
     uint32_t wrote;
-    uint32_t record; /* bytes at its front that are no payload and not yet taken */
+    struct netif_loop_wait wait; /* for memory for the next zbuf */
+    uint32_t record;             /* bytes at its front that are no payload and not yet taken */
     uint32_t mss;
 };
 
@@ -50,21 +52,41 @@ static uint32_t write_size(const struct zconn *k)
     return p->length && !p->frames ? p->length : k->mss;
 }
 
+/* Refused memory for the next zbuf: the loop calls when there is some. */
+static void wait_for_memory(struct zconn *k)
+{
+    k->wait.bytes = write_size(k);
+    k->c.end->memory_waits++;
+    /* It can't fail: what can be allocated can be waited for. */
+    (void)netif_loop_wait(k->c.end->host->nl, &k->wait);
+}
+
+/* One zbuf, or NULL: wait_for_memory() has been called, unless it is being waited for already. */
+static struct zbuf *new_zbuf(struct zconn *k)
+{
+    if (k->wait.active)
+        return NULL;
+    struct zbuf *zb = zbuf_alloc(k->c.end->host->pool, write_size(k));
+    if (!zb)
+        wait_for_memory(k);
+    return zb;
+}
+
 /* The next bytes' memory: a zbuf, or a chain of them. A chain is a number of whole frames: a short
- * link in the middle of a stream would be a short segment, or copied to fill one up. */
+ * link in the middle of a stream would be a short segment, or copied to fill one up. Where there is
+ * not the memory for all of it, one frame is better than none. */
 static struct zbuf *new_chain(struct zconn *k, uint64_t max)
 {
-    struct zbuf_pool *pool = k->c.end->host->pool;
     const struct perf_plan *p = &k->c.s.plan;
     uint32_t frame = write_size(k), most = frame;
     if (p->frames)
         most *= ((p->length ? p->length : CHAIN_BYTES) + frame - 1) / frame;
     uint32_t len = most < max ? most : (uint32_t)max;
-    if (p->frames)
-        return zbuf_chain_alloc(zbuf_budget_app(pool), len, frame);
-    struct zbuf *zb = zbuf_alloc(pool, len);
-    if (zb)
-        zb->len = len;
+    struct zbuf *zb = NULL;
+    if (len > frame && !k->wait.active)
+        zb = zbuf_chain_alloc(zbuf_budget_app(k->c.end->host->pool), len, frame);
+    if (!zb && (zb = new_zbuf(k)) != NULL)
+        zb->len = len < frame ? len : frame;
     return zb;
 }
 
@@ -76,16 +98,16 @@ static ssize_t z_send_copy(struct perf_stream *s, const void *from, size_t len)
     struct zconn *k = zconn_of(s);
     bool payload_follows = s->tx_grant && s->plan.mode != PERF_RR && write_size(k) > len;
     if (payload_follows && !k->zb) {
-        k->zb = zbuf_alloc(k->c.end->host->pool, write_size(k));
+        k->zb = new_zbuf(k);
         if (!k->zb)
-            return -EAGAIN; /* the tick tries again */
+            return -EAGAIN;
         memcpy(k->zb->data, from, len);
         k->zb->len = k->record = (uint32_t)len;
         k->wrote = 0;
         return (ssize_t)len;
     }
     ssize_t n = zest_write_copy(stack_of(k), k->handle, from, len);
-    return n == -ENOBUFS ? -EAGAIN : n;
+    return n == -ENOBUFS ? -EAGAIN : n; /* an event follows either */
 }
 
 /* Fills up the first zbuf, which holds a record so far. */
@@ -98,7 +120,8 @@ static void follow_record(struct zconn *k, uint64_t max)
     k->zb->len += len;
 }
 
-/* Sees that there is a zbuf with the next bytes of the stream. False: the pool is empty. */
+/* Sees that there is a zbuf with the next bytes of the stream. False: not before there is memory.
+ */
 static bool have_zbuf(struct zconn *k, uint64_t max)
 {
     if (k->zb) {
@@ -118,10 +141,10 @@ static ssize_t z_send_payload(struct perf_stream *s, uint64_t max)
 {
     struct zconn *k = zconn_of(s);
     if (!have_zbuf(k, max))
-        return -EAGAIN; /* the tick tries again */
+        return -EAGAIN;
     ssize_t n = zest_write(stack_of(k), k->handle, k->zb->data + k->wrote, k->zb->len - k->wrote);
     if (n < 0)
-        return n == -ENOBUFS ? -EAGAIN : n;
+        return n;
     k->wrote += (uint32_t)n;
     if (k->wrote == k->zb->len) {
         struct zbuf *next = k->zb->next;
@@ -165,12 +188,16 @@ static void set_options(struct perf_end *e, zest_handle h, bool rr)
         zest_set_option(e->host->z, h, ZEST_OPT_NODELAY, 1);
 }
 
+static void on_memory(struct netif_loop_wait *w);
+
 static struct zconn *new_conn(struct perf_end *e, zest_handle h)
 {
     struct zconn *k = calloc(1, sizeof *k);
     if (!k)
         return NULL;
     k->handle = h;
+    k->wait = (struct netif_loop_wait){
+        .budget = zbuf_budget_app(e->host->pool), .ready = on_memory, .ctx = k};
     perf_end_add(e, &k->c);
     zest_set_user(e->host->z, h, k);
     return k;
@@ -180,6 +207,7 @@ static struct zconn *new_conn(struct perf_end *e, zest_handle h)
 static void end_conn(struct zconn *k, int rc)
 {
     struct zest *z = stack_of(k);
+    netif_loop_wait_stop(k->c.end->host->nl, &k->wait);
     perf_end_remove(&k->c, rc);
     zbuf_chain_free(k->zb);
     rc < 0 ? zest_abort(z, k->handle) : zest_close(z, k->handle);
@@ -233,6 +261,11 @@ static bool work(struct zconn *k, uint64_t now_ns)
         return false;
     end_conn(k, rc);
     return true;
+}
+
+static void on_memory(struct netif_loop_wait *w)
+{
+    work(w->ctx, netif_now());
 }
 
 static void z_poll(struct perf_conn *c, uint64_t now_ns)
@@ -341,6 +374,7 @@ static void z_close(struct perf_end *e)
         *k->c.link = k->c.next;
         if (k->c.next)
             k->c.next->link = k->c.link;
+        netif_loop_wait_stop(e->host->nl, &k->wait);
         zbuf_chain_free(k->zb);
         zest_abort(e->host->z, k->handle);
         free(k);

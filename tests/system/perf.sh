@@ -63,6 +63,13 @@ copies() { # and says so: it can't do without
 check "writes of 20,000 bytes without gather, but nothing may be copied: fails" copies -n 2M -l 20000 --no-copy
 check "gather: nothing copied, wherever the bytes lie" nothing_copied --gather always -n 64M -l 20000 --verify
 
+# Far more is to be sent at once than there is memory for: whoever is refused is called when some comes home.
+waits() {
+    client "${memory[@]}" --pool 8M -P 32 -n 16M -l 128000 --verify >"$LAB_TMP/out" && cat "$LAB_TMP/out" &&
+        [ "$(json sent_bytes <"$LAB_TMP/out")" = 16777216 ] && [ "$(json memory_waits <"$LAB_TMP/out")" -gt 0 ]
+}
+check "a pool that is too small for 32 streams: they wait for memory, and all arrives" waits
+
 check "Linux to Linux: server" serve "$ZEST" perf --kernel -s
 all_modes "Linux to Linux" "$ZEST" perf --kernel -c 127.0.0.1
 check "Linux to Linux: the server ends in order" unserve
