@@ -109,8 +109,7 @@ const struct opt host_opts[] = {
     {O_RECORD, "record", "FILE",
      "note all that goes into the stack, for 'zest replay': saved at the end, when an assertion "
      "fails, and on a storm of time-outs"},
-    {O_RECORD_MAX, "record-max", "SIZE",
-     "memory for that; the recording ends when it is used up (default: 64M)"},
+    {O_RECORD_MAX, "record-max", "SIZE", "memory for that; what is newest is kept (default: 64M)"},
     {O_PCAP, "pcap", "FILE",
      "write what crosses the link, both ways, as pcapng, with what the stack made of it"},
     {O_PCAP_MAX, "pcap-max", "SIZE", "the capture ends at that size (default: 1G)"},

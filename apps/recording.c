@@ -33,13 +33,10 @@ void recording_name(char *out, size_t size, const char *path, unsigned number)
 /* ---- saving; only what a signal handler may do */
 
 /* NOLINTBEGIN(bugprone-signal-handler): its list has not got pwrite(), a bare system call, in it */
-static int save(const struct recording *r)
+static int put(int fd, const uint8_t *p, size_t len, off_t at)
 {
-    size_t len = 0, done = 0;
-    const uint8_t *p = zest_recording(r->host->z, &len, NULL);
-
-    while (done < len) {
-        ssize_t n = pwrite(r->fd, p + done, len - done, (off_t)done);
+    for (size_t done = 0; done < len;) {
+        ssize_t n = pwrite(fd, p + done, len - done, at + (off_t)done);
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)
@@ -47,6 +44,18 @@ static int save(const struct recording *r)
         done += (size_t)n;
     }
     return 0;
+}
+
+/* It may be shorter than what was saved before. */
+static int save(const struct recording *r)
+{
+    struct zest_recording rec;
+    off_t at = 0;
+    int rc = zest_recording(r->host->z, &rec);
+
+    for (unsigned i = 0; i < rec.parts && rc == 0; at += (off_t)rec.part[i++].len)
+        rc = put(r->fd, rec.part[i].p, rec.part[i].len, at);
+    return rc == 0 && ftruncate(r->fd, at) < 0 ? -errno : rc;
 }
 /* NOLINTEND(bugprone-signal-handler) */
 
@@ -126,8 +135,7 @@ void recording_start(struct host *h)
 void recording_close(struct host *h)
 {
     struct recording *r = &h->rec;
-    bool full = false;
-    size_t len = 0;
+    struct zest_recording rec;
 
     if (!r->host)
         return;
@@ -138,13 +146,15 @@ void recording_close(struct host *h)
     if (h->z) {
         char bytes[SAY_BYTES];
         int rc = save(r);
-        zest_recording(h->z, &len, &full);
+        (void)zest_recording(h->z, &rec);
         if (rc < 0)
             say("--record: cannot write %s: %s", r->path, strerror(-rc));
         else
-            say("%s recorded in %s%s", say_bytes(bytes, len), r->path,
-                full ? ", which was not enough for all: it covers the beginning (--record-max)"
-                     : "");
+            say("%s recorded in %s%s", say_bytes(bytes, rec.len), r->path,
+                rec.full         ? ", which ends early: the state of all connections takes more "
+                                   "than a quarter of --record-max"
+                : rec.from_start ? ""
+                                 : ", which covers the end of the run (--record-max)");
     }
     for (unsigned i = 0; i < HOSTS_MAX; i++)
         if (active[i] == r)

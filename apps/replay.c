@@ -57,14 +57,23 @@ static int report(const struct zest_replay_result *r)
     case ZEST_REPLAY_IDENTICAL:
         printf("replay: identical, %" PRIu64 " inputs, hash %016" PRIx64 "\n", r->inputs, r->hash);
         printf("%" PRIu64 " frames in, %" PRIu64 " frames out%s\n", r->frames_in, r->frames_out,
-               r->full ? "; the recording ends there because its memory was used up" : "");
+               r->full
+                   ? "; the recording ends there, as the state to go on from took too much memory"
+                   : "");
+        if (!r->from_start)
+            printf("it begins at %" PRIu64 ".%09" PRIu64 " s, with %" PRIu32 " connection%s\n",
+                   r->from_ns / 1000000000, r->from_ns % 1000000000, r->from_conns,
+                   r->from_conns == 1 ? "" : "s");
+        if (r->states)
+            printf("%" PRIu32 " recorded state%s on the way: identical\n", r->states,
+                   r->states > 1 ? "s" : "");
         return EXIT_OK;
     case ZEST_REPLAY_UNFINISHED:
         printf("replay: identical up to input %" PRIu64 ", %s, in the middle of which the "
                "recording ends; hash %016" PRIx64 "\n",
                r->inputs, r->call, r->hash);
         break;
-    case ZEST_REPLAY_DIFFERS:
+    case ZEST_REPLAY_DIFFERS: /* of a state, call is the part of it */
         printf("replay: differs at input %" PRIu64 ", %s, at %" PRIu64 ".%09" PRIu64 " s: %s",
                r->inputs, r->call, r->now_ns / 1000000000, r->now_ns % 1000000000, r->why);
         if (r->result != r->recorded_result)

@@ -100,11 +100,10 @@ static struct cost run(uint16_t mtu, uint64_t segments, void *record)
     cost.receive_ns = cost.receive_ns * 10 / segments;
     zbuf_free(zb);
     for (int i = 0; record && i < 2; i++) {
-        size_t len;
-        bool full;
-        zest_recording(p.z[i], &len, &full);
-        recorded[i] = (double)len / (double)segments;
-        if (full)
+        struct zest_recording rec;
+        (void)zest_recording(p.z[i], &rec);
+        recorded[i] = (double)rec.len / (double)segments;
+        if (!rec.from_start)
             abort(); /* it would not have recorded all that was timed */
     }
     pair_close(&p);

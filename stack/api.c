@@ -7,17 +7,11 @@
 #include "stack.h"
 #include "tcp_conn.h"
 
-/* The recording is over: it costs nothing any more. */
-static void settle(struct zest *z)
-{
-    if (z->rec->full)
-        z->rec = NULL;
-}
-
 static int64_t end(struct zest *z, int64_t result)
 {
     record_end(z->rec, result);
-    settle(z);
+    if (record_turn_due(z->rec))
+        record_turn(z);
     return result;
 }
 

@@ -1,6 +1,7 @@
 /* record.c - writing a recording, and the questions that both sides of it ask. See record.h. */
 #include "record.h"
 
+#include "checkpoint.h"
 #include "cksum.h"
 #include "eth.h"
 #include "stack.h"
@@ -12,9 +13,9 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "recordings are little
 /* Nothing fits any more after that. */
 void record_give_up(struct record *r)
 {
-    if (r->full)
+    if (r->cut)
         return;
-    r->full = true;
+    r->cut = true;
     r->used = r->entry;
     r->buf[r->used++] = REC_FULL;
     r->size = r->used;
@@ -261,6 +262,91 @@ bool record_claim(struct record *r, struct zbuf *zb)
     return mine;
 }
 
+/* ---- the two halves */
+
+#define FIRST_HALF sizeof(struct record_head)
+#define LAST_CALL  (256u * 1024u) /* room that there should be for one call */
+#define SKIP_MIN   64u            /* calls */
+#define SKIP_MAX   65536u
+
+static bool in_second(const struct record *r)
+{
+    return r->used > r->mid;
+}
+
+/* A half that ends at end is written to. */
+static void begin_half(struct record *r, size_t begin, size_t end)
+{
+    size_t spare = (end - begin) / 8;
+
+    r->size = end - 1;
+    r->turn = end - (spare < LAST_CALL ? spare : LAST_CALL);
+}
+
+/* What there is stays until the state has become smaller. It is looked at less and less often. */
+static void pause(struct record *r)
+{
+    if (!r->cut) {
+        r->entry = r->used;
+        record_give_up(r);
+    }
+    r->full = true;
+    r->skip = r->skipped = r->skipped < SKIP_MAX ? 2 * r->skipped + SKIP_MIN : SKIP_MAX;
+}
+
+/* A signal handler may look at any moment: what zest_recording() finds is whole at each step. */
+void record_turn(struct zest *z)
+{
+    struct record *r = &z->record;
+    bool second = in_second(r);
+    size_t begin = second ? FIRST_HALF : r->mid, end = second ? r->mid : r->end;
+    uint8_t *at = r->buf + begin;
+    struct checkpoint k = {.at = at + RECORD_STATE_LEN, .end = at + (end - begin) / 2};
+
+    r->half_end[!second] = 0;
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    checkpoint_put(&k, z);
+    if (k.full) { /* a half of one: or all the time would go into checkpoints */
+        pause(r);
+        return;
+    }
+    uint64_t len = (uint64_t)(k.at - at) - RECORD_STATE_LEN;
+    at[0] = REC_STATE;
+    memcpy(at + 1, &len, sizeof len);
+    r->half_end[second] = r->cut ? 0 : r->used;
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    r->used = r->entry = (size_t)(k.at - r->buf);
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    r->cut = r->full = false;
+    r->skipped = 0;
+    begin_half(r, begin, end);
+}
+
+int zest_recording(const struct zest *z, struct zest_recording *out)
+{
+    const struct record *r = &z->record;
+
+    *out = (struct zest_recording){.parts = 0};
+    if (!r->buf)
+        return -ENOENT;
+    size_t used = r->used;
+    bool second = used > r->mid;
+    size_t begin[2] = {FIRST_HALF, r->mid};
+    struct zest_recording_part part[ZEST_RECORDING_PARTS] = {
+        {r->buf, FIRST_HALF},
+        {r->buf + begin[!second], r->half_end[!second] ? r->half_end[!second] - begin[!second] : 0},
+        {r->buf + begin[second], used - begin[second]},
+    };
+    for (unsigned i = 0; i < ZEST_RECORDING_PARTS; i++)
+        if (part[i].len > 0) {
+            out->part[out->parts++] = part[i];
+            out->len += part[i].len;
+        }
+    out->from_start = out->parts == 1 || *(const uint8_t *)out->part[1].p != REC_STATE;
+    out->full = r->full;
+    return 0;
+}
+
 /* ---- beginning */
 
 void record_init(struct zest *z)
@@ -298,16 +384,13 @@ void record_init(struct zest *z)
     memcpy(head.ip, cfg->ip.ip, 16);
     memcpy(head.gateway, cfg->gateway.ip, 16);
     memcpy(head.secret, cfg->secret, 16);
-    *r = (struct record){.buf = cfg->record_mem, .size = cfg->record_size - 1};
+    size_t half = (cfg->record_size - sizeof head) / 2;
+    *r = (struct record){.buf = cfg->record_mem,
+                         .size = cfg->record_size,
+                         .mid = sizeof head + half,
+                         .end = sizeof head + 2 * half};
     record_put(r, &head, sizeof head);
     r->entry = r->used;
+    begin_half(r, FIRST_HALF, r->mid);
     z->rec = r;
-}
-
-const void *zest_recording(const struct zest *z, size_t *len, bool *full)
-{
-    *len = z->record.used;
-    if (full)
-        *full = z->record.full;
-    return z->record.buf;
 }

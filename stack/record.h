@@ -11,7 +11,13 @@
  *     op, arguments | notes: exceptions and sums, in the order they came up | END, result, hash
  *
  * where hash runs over all results so far. The entry is opened before the stack acts on it: one
- * without END is what the stack was doing when the process died. */
+ * without END is what the stack was doing when the process died.
+ *
+ *     memory:  header | half: entries ... | half: STATE, checkpoint, entries ... |
+ *
+ * When one half is full, the other begins anew with a checkpoint (checkpoint.h), over what was
+ * there. So what is saved is the header, the older half and the newer one: between half and all of
+ * the memory's worth of the newest calls. */
 #ifndef RECORD_H
 #define RECORD_H
 
@@ -42,7 +48,7 @@ struct record_head {
     uint8_t tso_segs;
 };
 _Static_assert(sizeof(struct record_head) == 136, "the same on every machine");
-#define RECORD_RULES 6u
+#define RECORD_RULES 7u
 
 enum record_op {
     REC_INPUT = 1, /* calls */
@@ -67,7 +73,8 @@ enum record_op {
     REC_EXCEPTION = 'x', /* notes */
     REC_SUM = 's',
     REC_END = 'e',
-    REC_FULL = 'f' /* the memory is used up: nothing follows */
+    REC_FULL = 'f', /* the memory is used up: nothing follows */
+    REC_STATE = 'c' /* between calls: a checkpoint and its length before it */
 };
 
 /* Where bytes are, in a way that another pool can follow. */
@@ -80,8 +87,11 @@ struct record_place {
     uint16_t received; /* mem_kind() */
 };
 #define RECORD_NOWHERE       UINT32_MAX
-#define RECORD_EXCEPTION_LEN 9u /* with its tag */
+#define RECORD_OWN           (UINT32_MAX - 1) /* in a checkpoint: in one that the stack allocated */
+#define RECORD_CLOCK_MAX_NS  (UINT64_MAX / 4) /* of a recording that is played */
+#define RECORD_EXCEPTION_LEN 9u               /* with its tag */
 #define RECORD_SUM_LEN       3u
+#define RECORD_STATE_LEN     9u /* in front of a checkpoint */
 #define RECORD_MORE                                                                                \
     (1u << 31) /* with the length of a received segment: the frame goes on in the next */
 
@@ -89,15 +99,20 @@ struct record {
     uint8_t *buf;
     size_t used, size;  /* writing: one byte is kept back, for REC_FULL */
     size_t entry;       /* where the open one begins */
+    size_t turn;        /* used up to there: the other half is next */
     uint64_t hash;      /* of all results so far */
     uint32_t questions; /* asked in this call */
-    bool full;
-    bool replaying; /* buf is read: `used` is how far */
-    bool starved;   /* replaying: the pool had less than the recorded one */
+    bool cut;           /* a call did not fit: what is here is not followed by what comes next */
+    bool full;          /* nothing is recorded: the stack's state is too large to go on from */
+    bool replaying;     /* buf is read: `used` is how far */
+    bool starved;       /* replaying: the pool had less than the recorded one */
+    uint32_t skip, skipped; /* calls until the state is looked at again; the last time */
+    size_t mid, end;        /* writing: the second half begins and ends there */
+    size_t half_end[2];     /* of the half that is not being written; 0: there is nothing in it */
 };
 
-/* Writing. What does not fit takes the whole entry back, and ends the recording. Inline, as nearly
- * all that is written is a few bytes of a size that the compiler knows. */
+/* Writing. What does not fit takes the whole entry back, and ends the half. Inline, as nearly all
+ * that is written is a few bytes of a size that the compiler knows. */
 void record_give_up(struct record *r);
 static inline void record_put(struct record *r, const void *p, size_t n)
 {
@@ -149,5 +164,13 @@ bool record_claim(struct record *r, struct zbuf *zb);
 
 /* Starts if cfg asks for it; the stack's configuration is complete by now. */
 void record_init(struct zest *z);
+/* Between two calls: goes on in the other half, which begins with the stack's state now. If that
+ * does not fit, nothing is recorded until it does. */
+void record_turn(struct zest *z);
+/* After each call. */
+static inline bool record_turn_due(struct record *r)
+{
+    return __builtin_expect(r->used >= r->turn || r->cut, 0) && (!r->skip || --r->skip == 0);
+}
 
 #endif

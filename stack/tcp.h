@@ -40,7 +40,7 @@ struct tcp {
 
     struct pbuf *free_pbufs;
     uint32_t pbufs_free;
-    uint32_t conns_without_pbuf; /* live connections that hold none: one is kept for each */
+    uint32_t conns_without_pbuf; /* slots that hold none, free ones too: one is kept for each */
 
     struct zbuf_budget *rcv;    /* received segments: what listeners' groups are under */
     struct zbuf_budget *copied; /* what zest_write_copy() allocates */

@@ -54,6 +54,11 @@ static uint32_t group_count(const struct zest_config *cfg)
     return 1 + 2 * cfg->max_listeners;
 }
 
+uint32_t mem_groups(const struct zest *z)
+{
+    return group_count(&z->cfg);
+}
+
 size_t mem_size(const struct zest_config *cfg)
 {
     return group_count(cfg) * sizeof(struct tcp_group);
@@ -128,21 +133,32 @@ static bool group_is_free(struct zest *z, struct tcp_group *g)
     return true;
 }
 
+static struct zbuf_budget *open_budget(struct zest *z, const char *name, uint64_t min, uint64_t max)
+{
+    return zbuf_budget_open(z->pool, &(struct zbuf_budget_config){.name = name,
+                                                                  .parent = z->tcp.rcv,
+                                                                  .min_bytes = min,
+                                                                  .min_seg = z->tcp.mem.seg,
+                                                                  .max_bytes = max});
+}
+
 struct tcp_group *mem_group_open(struct zest *z, uint16_t port)
 {
     struct tcp_mem *m = &z->tcp.mem;
     struct tcp_group *g = NULL;
     char name[ZBUF_NAME_MAX];
+    bool replaying = z->rec && z->rec->replaying;
+    bool refused = replaying && record_ask(z->rec, false, NULL);
 
-    for (uint32_t i = 1; i < group_count(&z->cfg) && !g; i++)
+    for (uint32_t i = 1; i < group_count(&z->cfg) && !g && !refused; i++)
         if (group_is_free(z, &m->group[i]))
             g = &m->group[i];
     if (g) {
         snprintf(name, sizeof name, "listener :%u", port);
-        g->budget = zbuf_budget_open(
-            z->pool,
-            &(struct zbuf_budget_config){.name = name, .parent = z->tcp.rcv, .min_seg = m->seg});
+        g->budget = open_budget(z, name, 0, 0);
     }
+    if (z->rec && !replaying)
+        (void)record_ask(z->rec, !g || !g->budget, NULL);
     if (!g || !g->budget) { /* without limits of its own, then */
         m->group[0].members++;
         return &m->group[0];
@@ -157,6 +173,26 @@ void mem_group_leave(struct zest *z, struct tcp_group *g)
     assert(g->members > 0);
     if (--g->members == 0)
         (void)group_is_free(z, g);
+}
+
+bool mem_restore_group(struct zest *z, struct tcp_group *g, uint64_t min, uint64_t max)
+{
+    g->budget = open_budget(z, "restored", min, max);
+    if (!g->budget)
+        return false;
+    g->min = min;
+    g->max = max;
+    mark_ours(&z->tcp.mem, g->budget, true);
+    return true;
+}
+
+bool mem_restore_kept(struct zest *z, uint32_t aside)
+{
+    struct tcp_mem *m = &z->tcp.mem;
+
+    m->kept_aside = aside;
+    m->wakeups = zbuf_pool_wakeups(z->pool);
+    return zbuf_budget_resize(m->kept, (uint64_t)aside * m->seg, 0) == 0;
 }
 
 /* What the pool says to it is an input, like all its answers. */

@@ -18,6 +18,7 @@ struct tcp_group {
     uint64_t held;              /* by its connections, bytes */
     uint64_t min, max;          /* of the budget; 0 = none */
     uint32_t members;           /* connections, and the listener; 0 with a budget: closing */
+    uint32_t mark;              /* scratch of checkpoint.c */
 };
 
 struct tcp_mem {
@@ -36,6 +37,13 @@ struct tcp_mem {
 size_t mem_size(const struct zest_config *cfg);
 int mem_init(struct zest *z, void *groups);
 void mem_fini(struct zest *z);
+
+/* Places in the table of groups. */
+uint32_t mem_groups(const struct zest *z);
+/* A recording goes on from a checkpoint: group g as it was, and what was set aside; false if the
+ * pool has not as much. */
+bool mem_restore_group(struct zest *z, struct tcp_group *g, uint64_t min, uint64_t max);
+bool mem_restore_kept(struct zest *z, uint32_t aside);
 
 /* A listener's group. It lasts until its last connection has gone. */
 struct tcp_group *mem_group_open(struct zest *z, uint16_t port);

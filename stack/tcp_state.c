@@ -63,6 +63,7 @@ int tcp_init(struct zest *z, void *mem)
         t->free_pbufs = &t->pbufs[i];
     }
     t->pbufs_free = cfg->max_pbufs;
+    t->conns_without_pbuf = cfg->max_conns;
     return 0;
 }
 
@@ -278,7 +279,6 @@ static void slot_free(struct zest *z, struct tcp_conn *c)
     (void)mem_promise(z, c, 0);
     mem_forget(z, c);
     mem_group_leave(z, c->group);
-    z->tcp.conns_without_pbuf--;
     z->stats.conns--;
     uint32_t generation = c->generation;
     memset(c, 0, sizeof *c);
@@ -315,7 +315,6 @@ struct tcp_conn *tcp_conn_new(struct zest *z)
     c->progress_ns = c->last_ack_ns = c->last_sent_ns = z->now_ns;
     c->path.gen = z->arp.gen - 1; /* not looked up yet */
     tcp_rtt_init(c);
-    z->tcp.conns_without_pbuf++;
     z->stats.conns++;
     return c;
 }

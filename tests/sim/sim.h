@@ -59,6 +59,8 @@ enum sim_fault {
 #undef SIM_FAULT_ENUM
         SIM_FAULT_COUNT
 };
+/* Not faults: recordings that were played; from a checkpoint on; that ended early. */
+enum { SIM_RECORDED = SIM_FAULT_COUNT, SIM_RECORDED_ON, SIM_RECORDED_SHORT, SIM_COUNTERS };
 
 /* What this world is like. Times are in nanoseconds, chances in a million. */
 struct plan {
@@ -196,13 +198,13 @@ struct sim {
     bool calm;
     uint64_t stall_next_ns, crash_next_ns, ping_ns;
     FILE *pcap;
-    bool verbose;
+    bool verbose, record;
 };
 
 extern struct sim sim;
-extern uint64_t *sim_count; /* [SIM_FAULT_COUNT], over all seeds */
+extern uint64_t *sim_count; /* [SIM_COUNTERS], over all seeds */
 
-static inline void count(enum sim_fault f)
+static inline void count(unsigned f)
 {
     sim_count[f]++;
 }
@@ -259,6 +261,10 @@ void hostile_stop(void);
 void inside_check(const struct zest *z, const char *name); /* one stack's structures */
 void inside_owners(void);                                  /* every segment of every pool */
 void inside_dump(FILE *f);
+
+/* recorder.c: a flight recorder for machine i, in some seeds; what it has so far must play. */
+void recorder_attach(unsigned i, struct zest_config *cfg);
+void recorder_check(unsigned i);
 
 /* starve.c */
 void starve_set(uint32_t ppm, uint32_t nth, uint64_t seed);

@@ -26,7 +26,7 @@ uint64_t *sim_count;
 
 /* Shared with the children. */
 struct progress {
-    uint64_t count[SIM_FAULT_COUNT];
+    uint64_t count[SIM_COUNTERS];
     uint64_t seed, done, hash, bytes, excused, conns, clean, frames;
     double ideal; /* sum over clean runs of what was used of the line */
     char why[1024];
@@ -168,6 +168,10 @@ static void report(double seconds)
     printf("sim: what happened:");
     for (unsigned i = 0; i < SIM_FAULT_COUNT; i++)
         printf("%s %s %llu", i % 8 ? "," : "\n    ", name[i], (unsigned long long)sim_count[i]);
+    printf("\nsim: %llu recordings played, %llu of them from a checkpoint on; %llu ended early",
+           (unsigned long long)sim_count[SIM_RECORDED],
+           (unsigned long long)sim_count[SIM_RECORDED_ON],
+           (unsigned long long)sim_count[SIM_RECORDED_SHORT]);
     printf("\nsim: hash %016llx\n", (unsigned long long)shared->hash);
 }
 
@@ -178,6 +182,7 @@ int main(void)
         return 2;
     sim_count = shared->count;
     sim.verbose = number("VERBOSE", 0);
+    sim.record = number("RECORD", 0); /* all seeds, not some */
     die_hook = remember;
 
     struct timespec t0, t1;

@@ -72,6 +72,7 @@ static int node_up(unsigned i)
             hoard_give_back(k);
     }
     starve_pause(true);
+    recorder_attach(i, &cfg);
     int err = host_init(&n->h, name[i], &cfg, n->ip, sim.plan.rx_budget[i], sim.plan.cut[i]);
     if (err == 0) {
         err = zest_listen(n->h.z, &here, 0, &n->listener);
@@ -95,6 +96,7 @@ static void node_down(unsigned i)
         zbuf_chain_free(n->rx[--n->nrx]);
     hoard_give_back(i);
     apps_lost(i);
+    recorder_check(i);
     host_fini(&n->h);
     n->alive = false;
     track_forget(i);
@@ -337,6 +339,10 @@ static void instant(void)
     }
     if (sim.steps % 64 == 0)
         inside_owners();
+    if (sim.steps >= 64 && (sim.steps & (sim.steps - 1)) == 0)
+        for (unsigned i = 0; i < sim.plan.stacks; i++)
+            if (sim.node[i].alive)
+                recorder_check(i);
 }
 
 static void build(uint64_t seed)

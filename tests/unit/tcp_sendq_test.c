@@ -158,6 +158,28 @@ static void pbufs_are_shared_out(void)
     peer_close(&p);
 }
 
+/* One is kept for connections that are yet to come, too. */
+static void the_next_connection_can_write(void)
+{
+    struct peer p;
+    zest_handle h;
+
+    peer_open(&p, &(struct zest_config){.max_conns = 8, .max_pbufs = 10});
+    struct zbuf *zb = zbuf_alloc(p.pool, 1000);
+    for (unsigned i = 0; i < 8; i++) {
+        struct zest_addr to;
+        zest_addr_parse(&to, "10.0.0.2", (uint16_t)(1000 + i));
+        CU_ASSERT_EQUAL_FATAL(zest_connect(p.z, &to, NULL, &h), 0);
+        CU_ASSERT_EQUAL(zest_write(p.z, h, zb->data, 1), 1);
+        for (uint32_t at = 2; zest_write(p.z, h, zb->data + at, 1) == 1; at += 2)
+            CU_ASSERT_FATAL(at < 100);
+    }
+    CU_ASSERT_EQUAL(peer_stats(&p).pbufs, 10);
+    zbuf_free(zb);
+    peer_close(&p);
+}
+
 CHECK_MAIN("tcp send queue", CHECK(references_wait_for_the_last_byte),
            CHECK(frames_fall_in_with_zbufs_again), CHECK(one_zbuf_to_many),
-           CHECK(window_full_is_taken_up_again), CHECK(pbufs_are_shared_out))
+           CHECK(window_full_is_taken_up_again), CHECK(pbufs_are_shared_out),
+           CHECK(the_next_connection_can_write))
