@@ -64,12 +64,12 @@ BPF_OBJ   := $(patsubst %.c,$(BUILD)/%.o,$(BPF_SRC))
 Q := $(if $(V),,@)
 say = $(if $(findstring s,$(firstword -$(MAKEFLAGS))),@:,@printf '  %-5s %s\n' $(1) $(2))
 
-.PHONY: threads all help setup demo check check-vm fuzz sim bench mutants coverage deps lint format install uninstall clean unit-bins tests fuzzers fuzz-bins where where-fuzz
+.PHONY: threads all everything help setup demo check check-vm fuzz sim bench mutants coverage deps lint format install uninstall clean unit-bins tests fuzzers fuzz-bins where where-fuzz
 .DELETE_ON_ERROR:
 .SECONDARY:
 
 all: setup ## build everything
-	@$(MAKE) --no-print-directory $(BUILD)/zest $(BUILD)/libzest.a $(PD_LIB) $(SYS_BIN) $(EX_BIN) $(BENCH_BIN)
+	@$(MAKE) --no-print-directory everything
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -226,6 +226,8 @@ $(BUILD)/examples/%: $(BUILD)/examples/%.o $(BUILD)/libzest.a
 unit-bins: $(UNIT_BIN)
 # For the thread sanitizer: what has threads.
 threads: $(BUILD)/zest $(patsubst %,$(BUILD)/unit/%_test,zbuf_thread sockets_thread netif_group)
+# What `all` builds. With `tests` in one make, not in two at a time that write the same files.
+everything: $(BUILD)/zest $(BUILD)/libzest.a $(PD_LIB) $(SYS_BIN) $(EX_BIN) $(BENCH_BIN)
 tests: $(BUILD)/zest $(LIBS) $(UNIT_BIN) $(SIM_BIN) $(SCRIPT_BIN) $(SYS_BIN) $(EX_BIN)
 
 # Fuzzers have a build tree of their own, in which everything is instrumented.
