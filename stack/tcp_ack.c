@@ -101,6 +101,7 @@ static void enter_recovery(struct zest *z, struct tcp_conn *c)
         c->ssthresh + 3 * c->mss; /* RFC 5681 3.2 step 3: the three that have left the network */
     c->recover = c->snd_max;
     c->in_recovery = true;
+    c->partial_acked = false;
     c->rtx_now = true;
     c->rtx_why = ZEST_WHY_FAST;
     c->fast_retransmits++;
@@ -120,15 +121,18 @@ static void duplicate_ack(struct zest *z, struct tcp_conn *c)
         enter_recovery(z, c);
 }
 
-/* RFC 6582 3.2 step 3 */
-static void ack_in_recovery(struct tcp_conn *c, uint32_t acked)
+/* RFC 6582 3.2 step 3. True if the retransmission timer is to start anew, which of partial ACKs
+ * only the first has it do: recovery mends one loss in a round trip, and the peer, which has
+ * nothing beyond it, puts off each ACK. Where hundreds were lost in a row the timer mends them
+ * sooner. */
+static bool ack_in_recovery(struct tcp_conn *c, uint32_t acked)
 {
     if (seq_geq(c->snd_una, c->recover)) {
         uint32_t flight = c->snd_max - c->snd_una;
         c->cwnd = min_u32(c->ssthresh, max_u32(flight, c->mss) + c->mss);
         c->in_recovery = false;
         c->dupacks = 0;
-        return;
+        return true;
     }
     /* A partial ACK: the next hole begins at snd_una. */
     c->rtx_now = true;
@@ -137,6 +141,9 @@ static void ack_in_recovery(struct tcp_conn *c, uint32_t acked)
     if (acked >= c->mss)
         c->cwnd += c->mss;
     c->cwnd = max_u32(c->cwnd, c->mss);
+    bool first = !c->partial_acked;
+    c->partial_acked = true;
+    return first;
 }
 
 static void sample_rtt(struct zest *z, struct tcp_conn *c, const struct tcp_seg *seg)
@@ -156,6 +163,7 @@ static void new_ack(struct zest *z, struct tcp_conn *c, const struct tcp_seg *se
 {
     uint32_t acked = seg->ack - c->snd_una;
     uint32_t flight = c->snd_nxt - c->snd_una;
+    bool restart = true; /* of the timer: RFC 6298 5.2, 5.3 */
 
     sample_rtt(z, c, seg);
     c->snd_una = seg->ack;
@@ -174,7 +182,7 @@ static void new_ack(struct zest *z, struct tcp_conn *c, const struct tcp_seg *se
         c->sq_send = sendq_find(c, c->snd_nxt);
 
     if (c->in_recovery) {
-        ack_in_recovery(c, acked);
+        restart = ack_in_recovery(c, acked);
     } else {
         c->dupacks = 0;
         /* RFC 7661's reason: a window that was not filled has not been tested. */
@@ -182,8 +190,8 @@ static void new_ack(struct zest *z, struct tcp_conn *c, const struct tcp_seg *se
         if (flight + slack >= c->cwnd)
             c->cc->acked(c, acked, z->now_ns);
     }
-    c->rtx_ns =
-        ZEST_NEVER; /* RFC 6298 5.2, 5.3: restarted by tcp_rtx_arm() while something is in flight */
+    if (restart)
+        c->rtx_ns = ZEST_NEVER; /* by tcp_rtx_arm(), while something is in flight */
     if (c->want_write && c->snd_end - c->snd_una <= c->snd_buf - c->snd_buf / 4 &&
         sendq_room(z, c) > 0) {
         c->want_write = false;

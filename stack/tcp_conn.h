@@ -164,6 +164,7 @@ struct tcp_conn {
     bool start_keep, start_wait; /* these timers begin at the next output */
     bool ts_on, wscale_on;
     bool in_recovery;
+    bool partial_acked;   /* in this recovery: RFC 6582 3.2 step 3 */
     bool fin_received;    /* rcv_nxt is past the peer's FIN */
     bool fin_seen;        /* a FIN waits in the reassembly queue, at fin_seq */
     uint8_t unacked_segs; /* full segments received since the last ACK */

@@ -251,7 +251,8 @@ static int retransmit(struct zest *z, struct tcp_conn *c, struct zest_frame *f)
     c->rtx_high = c->snd_max;
     c->segs_retransmitted++;
     z->stats.tcp_retransmits++;
-    c->rtx_ns = ZEST_NEVER; /* RFC 6582 3.2 step 2: the timer starts anew */
+    if (c->rtx_why == ZEST_WHY_FAST) /* after a partial ACK: see ack_in_recovery() */
+        c->rtx_ns = ZEST_NEVER;
     return 0;
 }
 
