@@ -483,8 +483,7 @@ static void step_fin(struct zest *z, struct tcp_conn *c, const struct tcp_seg *s
     c->rcv_nxt++;
     c->urgent_end = min_u64(c->urgent_end, c->bytes_received); /* there is nothing beyond, */
     recvq_free_reass(z, c); /* even if the peer has sent something from there before */
-    if (seq_lt(c->rcv_adv, c->rcv_nxt))
-        c->rcv_adv = c->rcv_nxt;
+    assert(seq_leq(c->rcv_nxt, c->rcv_adv)); /* beyond the window it is cut off */
     owe_ack(c);
     tcp_event(z, c, ZEST_EV_EOF);
     switch ((enum zest_tcp_state)c->state) {

@@ -417,6 +417,28 @@ static void closed_window_is_probed(void) /* MUST-36, MUST-37, SHLD-29, SHLD-30 
     peer_close(&p);
 }
 
+/* Hours of time-outs, far more than their counter counts: the time between two stays the longest.
+ */
+static void patience_does_not_wrap(void)
+{
+    struct peer p;
+
+    for (int probing = 0; probing < 2; probing++) {
+        peer_open(&p, NULL);
+        peer_establish(&p);
+        CU_ASSERT_EQUAL(zest_set_option(p.z, p.conn, ZEST_OPT_USER_TIMEOUT, 10 * 3600 * 1000), 0);
+        p.wnd = probing ? 0 : p.wnd;
+        peer_send(&p, A, 1, 1, NULL, 0);
+        peer_write(&p, 100);
+        for (int hour = 0; hour < 9; hour++) {
+            peer_wait(&p, 3600000 * MS);
+            CU_ASSERT(hour == 0 || (p.n >= 59 && p.n <= 61));
+        }
+        CU_ASSERT_EQUAL(peer_state(&p), ZEST_ESTABLISHED);
+        peer_close(&p);
+    }
+}
+
 static void probe_that_is_taken(void)
 {
     struct peer p;
@@ -488,5 +510,5 @@ CHECK_MAIN("tcp flow", CHECK(every_second_segment_is_acknowledged),
            CHECK(silly_window_is_not_filled), CHECK(slow_start),
            CHECK(fast_retransmit_and_recovery), CHECK(rto_backs_off_and_goes_back),
            CHECK(ack_past_what_is_sent_again), CHECK(gives_up_after_r2),
-           CHECK(closed_window_is_probed), CHECK(probe_that_is_taken),
-           CHECK(shrunk_window_is_survived), CHECK(keepalive))
+           CHECK(closed_window_is_probed), CHECK(patience_does_not_wrap),
+           CHECK(probe_that_is_taken), CHECK(shrunk_window_is_survived), CHECK(keepalive))

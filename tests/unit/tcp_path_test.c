@@ -128,30 +128,64 @@ static void icmp_of_strangers(void)
     peer_close(&p);
 }
 
+/* "Too big, and mtu would fit", about the i-th segment out. */
+static void too_big(struct peer *p, unsigned i, uint32_t mtu)
+{
+    static uint8_t buf[WIRE_MAX];
+    struct wire e = peer_seg(p, 0, 0, 0);
+    e.proto = 1;
+    e.icmp_type = 3;
+    e.icmp_code = 4;
+    e.payload = p->bytes[i] + 14;
+    e.payload_len = 28;
+    size_t len = wire_build_icmp(&e, buf, mtu);
+    p->n = 0;
+    peer_frame(p, buf, len);
+}
+
 static void icmp_too_big_makes_smaller(void) /* RFC 1191 */
 {
     struct peer p;
-    static uint8_t buf[WIRE_MAX];
 
     peer_open(&p, NULL);
     peer_establish(&p);
     peer_write(&p, 3 * MSS);
     CU_ASSERT_EQUAL_FATAL(p.n, 3);
-    struct wire e = peer_seg(&p, 0, 0, 0);
-    struct wire first = p.out[0];
-    e.proto = 1;
-    e.icmp_type = 3;
-    e.icmp_code = 4;
-    e.payload = first.payload - 40;
-    e.payload_len = 28;
-    p.n = 0;
-    peer_frame(&p, buf, wire_build_icmp(&e, buf, 1000));
+    too_big(&p, 0, 1000);
     CU_ASSERT_FATAL(p.n >= 1);
     EXPECT_SEG(&p, 0, A, 1, 1, 960);
     CU_ASSERT_EQUAL(peer_info(&p).mss, 960);
+    too_big(&p, 0, 1000); /* known already, */
+    CU_ASSERT_EQUAL(p.n, 0);
+    too_big(&p, 0, 1400); /* and it never makes larger */
+    CU_ASSERT_EQUAL(p.n, 0);
+    CU_ASSERT_EQUAL(peer_info(&p).mss, 960);
+    too_big(&p, 0, 0); /* from a router that is older than RFC 1191 */
+    EXPECT_SEG(&p, 0, A, 1, 1, 536);
+    CU_ASSERT_EQUAL(peer_info(&p).mss, 536);
+    peer_close(&p);
+}
+
+/* About a SYN: it is not sent again, but what follows is smaller. */
+static void a_small_path_is_known_before_the_answer(void)
+{
+    struct peer p;
+
+    peer_open(&p, NULL);
+    CU_ASSERT_EQUAL_FATAL(peer_connect(&p, "10.0.0.2", NULL), 0);
+    peer_flush(&p);
+    CU_ASSERT_EQUAL_FATAL(p.n, 1);
+    too_big(&p, 0, 1000);
+    CU_ASSERT_EQUAL(p.n, 0);
+    struct wire w = peer_seg(&p, S | A, 0, 1);
+    w.opt.has_mss = true;
+    w.opt.mss = MSS;
+    peer_deliver(&p, &w);
+    peer_write(&p, MSS);
+    EXPECT_SEG(&p, 0, A, 1, 1, 960);
     peer_close(&p);
 }
 
 CHECK_MAIN("tcp path", CHECK(r1_doubts_the_path_and_says_so), CHECK(icmp_tells_and_does_not_abort),
            CHECK(soft_errors_can_be_silenced), CHECK(icmp_of_strangers),
-           CHECK(icmp_too_big_makes_smaller))
+           CHECK(icmp_too_big_makes_smaller), CHECK(a_small_path_is_known_before_the_answer))

@@ -92,6 +92,9 @@ static void syn_sent_answers(void)
     CU_ASSERT_EQUAL(peer_state(&p), ZEST_SYN_SENT);
     peer_send(&p, R, 0, 0, NULL, 0); /* no ACK: ignored */
     CU_ASSERT_EQUAL(peer_state(&p), ZEST_SYN_SENT);
+    peer_send(&p, A, 0, 1, NULL, 0); /* no SYN: the same */
+    CU_ASSERT_EQUAL(p.n, 0);
+    CU_ASSERT_EQUAL(peer_state(&p), ZEST_SYN_SENT);
     peer_send(&p, R | A, 0, 1, NULL, 0);
     CU_ASSERT(peer_events(&p) & ZEST_EV_ERROR);
     CU_ASSERT_EQUAL(p.error, ECONNREFUSED);
