@@ -53,7 +53,7 @@ LIBS      := $(BUILD)/libnetif.a $(BUILD)/libstack.a $(BUILD)/libzbuf.a
 TESTLIB   := $(BUILD)/libtests.a
 UNIT_BIN  := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(UNIT_SRC))
 BENCH_BIN := $(patsubst bench/%.c,$(BUILD)/bench/%,$(BENCH_SRC))
-SYS_BIN   := $(patsubst tests/system/%.c,$(BUILD)/system/%,$(SYS_SRC))
+SYS_BIN   := $(patsubst tests/system/%.c,$(BUILD)/system/%,$(SYS_SRC)) $(BUILD)/system/stall.so
 SIM_BIN   := $(patsubst tests/%.c,$(BUILD)/%,$(SIM_SRC))
 SCRIPT_BIN := $(patsubst tests/%.c,$(BUILD)/%,$(SCRIPT_SRC))
 FUZZ_BIN  := $(patsubst tests/%.c,$(BUILD)/%,$(FUZZ_SRC))
@@ -192,6 +192,11 @@ $(BUILD)/bench/%: $(BUILD)/bench/%.o $(TESTLIB) $(LIBS)
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(LDFLAGS) $^ $(LDLIBS) -o $@
+# Preloaded by a test.
+$(BUILD)/system/%.so: $(BUILD)/tests/system/preload/%.o
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)
+	$(Q)$(CC) -shared $(LDFLAGS) $^ -ldl -o $@
 $(BUILD)/system/%: $(BUILD)/tests/system/%.o $(LIBS)
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)

@@ -81,6 +81,8 @@ void host_print_counters(const struct host *h)
             "  link: rx %" PRIu64 " frames, dropped %" PRIu64 " (no memory %" PRIu64
             "); tx %" PRIu64 " frames, invalid %" PRIu64 ", kicks %" PRIu64 "\n",
             ls.rx_frames, ls.rx_dropped, ls.rx_no_memory, ls.tx_frames, ls.tx_invalid, ls.tx_kicks);
+    if (ls.reopened)
+        fprintf(stderr, "  link: its socket was opened anew %" PRIu64 " times\n", ls.reopened);
     if (ls.rx_missed)
         fprintf(stderr, "  link: %" PRIu64 " frames for us came in on queues that are not ours\n",
                 ls.rx_missed);

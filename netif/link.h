@@ -26,6 +26,10 @@ struct netif_ops {
     unsigned (*in_flight)(const struct netif *nif);
     /* Brings nif->stats up to date, for kinds whose kernel side counts too; may be NULL. */
     void (*count)(struct netif *nif);
+    /* Takes back what the kernel holds, lets go of it, and begins anew. 0; -EAGAIN: not yet, call
+     * it again; -errno: it can't be. In between nothing comes and there is no room. nif->fd
+     * changes. NULL: this kind does not. */
+    int (*reopen)(struct netif *nif);
     void (*close)(struct netif *nif);
 };
 

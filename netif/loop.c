@@ -342,7 +342,7 @@ static void wait_for_link(struct netif_loop *nl, bool blocked, bool progress)
     watch_for(nl, nl->gone                               ? 0
                   : blocked && nl->fruitless < FRUITLESS ? EPOLLIN | EPOLLOUT
                                                          : EPOLLIN);
-    if (!nl->gone && (blocked || link_in_flight(nl->nif) > 0)) {
+    if (!nl->gone && (blocked || link_in_flight(nl->nif) > 0 || nl->link.closed)) {
         if (!ev_is_active(&nl->poke)) {
             set_timer(nl, &nl->poke, nl->poke_ns);
             if (nl->poke_ns < POKE_MAX_NS)
@@ -350,6 +350,19 @@ static void wait_for_link(struct netif_loop *nl, bool blocked, bool progress)
         }
     } else {
         ev_timer_stop(nl->cfg.loop, &nl->poke);
+    }
+}
+
+static void check_link(struct netif_loop *nl, uint64_t now)
+{
+    loop_link_check(&nl->link, now);
+    if (nl->link.fd_changed) {
+        nl->link.fd_changed = false;
+        nl->watched = 0; /* the old one left the set when it was closed */
+        if (nl->nif->error)
+            link_failed(nl, nl->nif->error);
+        else
+            netif_loop_wake(nl); /* what waited for room goes out */
     }
 }
 
@@ -375,6 +388,8 @@ static void turn(struct netif_loop *nl)
     }
     if (nl->stopped)
         return;
+    if (!nl->gone && ((!busy && !nl->cfg.spin) || now - nl->link.looked_ns >= CHECK_NS))
+        check_link(nl, now);
     if (busy || nl->cfg.spin) {
         /* The load lasts: spare the peer the calls into our epoll set. */
         watch_for(nl, 0);
@@ -382,8 +397,6 @@ static void turn(struct netif_loop *nl)
         return;
     }
     ev_idle_stop(nl->cfg.loop, &nl->idle);
-    if (!nl->gone)
-        loop_link_check(&nl->link, now);
     set_deadline(nl, blocked ? ZEST_NEVER : deadline, now);
     wait_for_link(nl, blocked, worked);
 }

@@ -6,8 +6,9 @@
  * link is up again; so it is told (zest_link_up), and does not wait for a timer that backed off
  * meanwhile. An MTU that became smaller has it cut its segments anew.
  *
- * A link that keeps what it was given is noticed by the absence of completions. Its segments stay
- * accounted for (in_flight), and come home when it is closed. */
+ * A link that keeps what it was given is noticed by the absence of completions. If its kind can, it
+ * is opened anew (netif_ops.reopen), up to five times; else, and then, its segments stay accounted
+ * for (in_flight), and come home when it is closed. */
 #include "loop_link.h"
 
 #include <errno.h>
@@ -18,7 +19,10 @@
 #define STALL_NS 5000000000u
 /* With something in flight the loop looks more often than this. A longer time between two looks
  * says that we were stopped, or waited for a processor, and nothing about the link. */
-#define LOOK_NS 1000000000u
+#define LOOK_NS    1000000000u
+#define REOPEN_MAX 5u   /* until something comes back */
+#define TRIES_MAX  100u /* while the kernel does not let go of the queue */
+#define TRY_NS     20000000u
 
 static void say(const struct netif_link_event *e)
 {
@@ -44,6 +48,9 @@ static void say(const struct netif_link_event *e)
                 "zest: %s keeps what it is given: nothing of %u descriptors came back for 5 s\n",
                 e->name, e->value);
         break;
+    case NETIF_LINK_REOPENED:
+        fprintf(stderr, "zest: %s: its socket was opened anew\n", e->name);
+        break;
     case NETIF_LINK_RESUMED:
         fprintf(stderr, "zest: %s gives back again what it is given\n", e->name);
         break;
@@ -56,8 +63,8 @@ static void tell(const struct loop_link *l, enum netif_link_what what, uint32_t 
         .what = what, .name = l->nif->caps.name, .value = value, .grown = grown};
     if (l->cfg->on_link_change)
         l->cfg->on_link_change(l->cfg->ctx, &e);
-    else if (!l->cfg->group || l->cfg->member == 0) /* once for all queues */
-        say(&e);
+    else if (!l->cfg->group || l->cfg->member == 0 || what >= NETIF_LINK_STALLED)
+        say(&e); /* once for all queues, if it concerns all */
 }
 
 void loop_link_open(struct loop_link *l, const struct netif_loop_config *cfg)
@@ -103,13 +110,45 @@ bool loop_link_heard(struct loop_link *l, uint64_t now_ns)
     return true;
 }
 
+/* One try at a time; what it led to is in the link and in *l. */
+static void open_anew(struct loop_link *l, uint64_t now_ns)
+{
+    struct netif *nif = l->nif;
+    int rc = nif->ops->reopen(nif);
+    l->fd_changed = true;
+    l->closed = rc == -EAGAIN && ++l->tries < TRIES_MAX;
+    if (l->closed) {
+        l->again_ns = now_ns + TRY_NS;
+        return;
+    }
+    l->tries = 0;
+    if (rc) { /* the queue is another's by now, or gone */
+        nif->error = rc == -EAGAIN ? -EBUSY : rc;
+        return;
+    }
+    l->attempts++;
+    l->done = nif->stats.tx_frames; /* they have been taken back: none of them came */
+    l->still_ns = 0;
+    l->waited = false;
+    nif->stats.reopened++;
+    tell(l, NETIF_LINK_REOPENED, l->attempts, false);
+    zest_link_up(l->cfg->z, now_ns, 0);
+}
+
 void loop_link_check(struct loop_link *l, uint64_t now_ns)
 {
+    if (l->closed) {
+        l->looked_ns = now_ns;
+        if (now_ns >= l->again_ns)
+            open_anew(l, now_ns);
+        return;
+    }
     unsigned waiting = link_in_flight(l->nif);
     uint64_t done = l->nif->stats.tx_frames - waiting;
     /* A frame of several descriptors counts below zero until they are back. What it was given since
-     * the last look has not kept us waiting yet: an idle loop does not look. */
-    bool progress = waiting == 0 || (int64_t)(done - l->done) > 0;
+     * the last look has not kept us waiting yet: an idle loop does not look. Just opened anew, a
+     * link that has nothing to give back proves nothing. */
+    bool moved = (int64_t)(done - l->done) > 0, progress = moved || waiting == 0;
     uint64_t since = now_ns - l->looked_ns;
     bool waited = l->waited;
     l->done = done;
@@ -117,15 +156,19 @@ void loop_link_check(struct loop_link *l, uint64_t now_ns)
     l->waited = waiting > 0;
     if (progress || l->down || !waited) {
         l->still_ns = 0;
-        if (l->stalled && progress) {
+        if (l->stalled && (moved || (waiting == 0 && l->attempts == 0))) {
             l->stalled = false;
+            l->attempts = 0;
             tell(l, NETIF_LINK_RESUMED, 0, false);
         }
         return;
     }
     l->still_ns += since < LOOK_NS ? since : LOOK_NS;
-    if (!l->stalled && l->still_ns >= STALL_NS) {
+    if (l->still_ns >= STALL_NS) {
+        if (!l->stalled)
+            tell(l, NETIF_LINK_STALLED, waiting, false);
         l->stalled = true;
-        tell(l, NETIF_LINK_STALLED, waiting, false);
+        if (l->nif->ops->reopen && l->attempts < REOPEN_MAX)
+            open_anew(l, now_ns);
     }
 }

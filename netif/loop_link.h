@@ -15,6 +15,11 @@ struct loop_link {
     uint64_t done;      /* frames sent and given back then */
     uint64_t looked_ns; /* when that was */
     uint64_t still_ns;  /* for how long that has not grown with something to wait for */
+    bool closed;        /* being opened anew, which takes some tries */
+    bool fd_changed;    /* for the loop to see, and clear */
+    unsigned attempts;  /* to open it anew, since something came back */
+    unsigned tries;     /* of this attempt */
+    uint64_t again_ns;  /* not before */
 };
 
 void loop_link_open(struct loop_link *l, const struct netif_loop_config *cfg);

@@ -1,4 +1,5 @@
-/* xdp.h - the AF_XDP link, shared by xdp_open.c, xdp_prog.c, xdp_ring.c and xdp_parts.c.
+/* xdp.h - the AF_XDP link, shared by xdp_open.c, xdp_socket.c, xdp_reopen.c, xdp_prog.c, xdp_ring.c
+ * and xdp_parts.c.
  *
  * The pool's region is the UMEM, in unaligned-chunk mode with chunks of one page. Addresses on the
  * rings are offsets into the region:
@@ -77,6 +78,8 @@ struct xdp_share {
     unsigned refs;
     struct xdp_prog prog;
     struct xsk_umem *umem;
+    unsigned bind_flags;    /* with which a queue could be had */
+    int zero_copy_rc;       /* why not so */
     struct steer steer;     /* rules that are in the card because of us */
     struct ethtool_nic nic; /* by which they are taken out; fd -1 = there are none */
     uint32_t zc_segs; /* descriptors a frame that the driver takes in zero-copy mode; 0 = unknown */
@@ -89,8 +92,10 @@ struct xdp {
     struct xdp_share *share;
     struct xdp *next_closed;
     uint32_t queue;
-    bool first; /* its socket is the UMEM's */
-    struct xsk_socket *xsk;
+    bool first;                    /* its socket is the UMEM's */
+    struct xsk_socket *xsk;        /* NULL = closed, to be opened anew (xdp_reopen.c) */
+    struct xsk_umem *umem;         /* its own, if it was opened anew; NULL = the share's */
+    struct xdp_statistics counted; /* by the kernel, for sockets before this one */
     struct xsk_ring_prod fill, tx;
     struct xsk_ring_cons comp, rx;
     uint8_t *base; /* of the region */
@@ -156,7 +161,23 @@ struct zbuf *xdp_rx_part(struct xdp *x, struct zbuf *zb, bool more);
 unsigned xdp_pieces(const struct zest_frame *f);
 unsigned xdp_cut(const struct xdp *x, const struct zest_frame *f, struct xdp_desc *out);
 
+/* xdp_socket.c: 0 or -errno, and where err is given a sentence. */
+int xdp_socket_umem(struct xdp *x, struct xsk_umem **umem, const char *ifname,
+                    struct netif_error *err);
+/* The kernel's segments to receive into. */
+int xdp_socket_fill(struct xdp *x, const char *ifname, struct netif_error *err);
+/* With the best of what was asked for; keeps trying while the queue is busy. */
+int xdp_socket_open(struct xdp *x, const struct netif_xdp_config *cfg, bool large,
+                    struct netif_error *err);
+/* Just once, with these flags. */
+int xdp_socket_bind(struct xdp *x, const char *ifname, unsigned flags);
+void xdp_socket_tune(struct xdp *x);
+
+/* xdp_reopen.c: netif_ops.reopen */
+int xdp_reopen(struct netif *nif);
+
 /* xdp_ring.c */
+struct xdp_statistics xdp_kernel_counts(const struct xdp *x); /* of all sockets that x had */
 void xdp_refill(struct xdp *x);
 bool xdp_rx_waiting(const struct netif *nif);
 unsigned xdp_rx(struct netif *nif, struct zbuf **frames, unsigned max);
@@ -165,7 +186,7 @@ void xdp_tx(struct netif *nif, const struct zest_frame *frames, unsigned n);
 int xdp_kick(struct netif *nif);
 unsigned xdp_in_flight(const struct netif *nif);
 void xdp_count(struct netif *nif);
-/* Frees what the kernel held. Only after the socket is closed. */
+/* Frees what the kernel held; nothing is with it then. Only after the socket is closed. */
 void xdp_take_back(struct xdp *x);
 
 #endif

@@ -17,12 +17,9 @@
 #include "probe_priv.h"
 #include "xdp.h"
 
-#define BUSY_TRIES     100 /* the kernel releases a queue some time after its socket was closed */
-#define BUSY_SLEEP_US  20000
 #define DRAIN_TRIES    50 /* frames still in the kernel when the link is closed */
 #define DRAIN_SLEEP_US 2000
-#define SNDBUF_BYTES   (64 << 20) /* copy mode takes its buffers out of this */
-#define HANDED_ON      512u       /* segments, beyond the ring, that the minimum allows for */
+#define HANDED_ON      512u /* segments, beyond the ring, that the minimum allows for */
 
 static int say_nothing(enum libxdp_print_level level, const char *fmt, va_list ap)
 {
@@ -71,6 +68,8 @@ static void xdp_close(struct netif *nif)
         xsk_socket__delete(x->xsk);
         x->xsk = NULL;
     }
+    if (x->umem)
+        xsk_umem__delete(x->umem);
     x->next_closed = s->closed;
     s->closed = x;
     pthread_mutex_unlock(&s->lock);
@@ -95,6 +94,7 @@ static const struct netif_ops xdp_ops = {
     .kick = xdp_kick,
     .in_flight = xdp_in_flight,
     .count = xdp_count,
+    .reopen = xdp_reopen,
     .close = xdp_close,
 };
 
@@ -133,155 +133,6 @@ static int look(const struct netif_xdp_config *cfg, unsigned n, struct ifinfo *i
                 "all), or "
                 "let it have one: ethtool -L %s combined 1 (or rx 1)\n",
                 cfg->ifname, info->queues, cfg->queue, cfg->ifname);
-    return 0;
-}
-
-static int register_umem(struct xdp *x, const struct netif_xdp_config *cfg, struct netif_error *err)
-{
-    const struct xsk_umem_config ucfg = {
-        .fill_size = x->rx_ring,
-        .comp_size = x->tx_ring,
-        .frame_size = XDP_CHUNK,
-        .frame_headroom = ZBUF_HEADER,
-        .flags = XDP_UMEM_UNALIGNED_CHUNK_FLAG,
-    };
-    size_t size = zbuf_pool_size(cfg->pool);
-    int rc = xsk_umem__create(&x->share->umem, x->base, size, &x->fill, &x->comp, &ucfg);
-    if (rc == -ENOBUFS || rc == -ENOMEM) { /* the pages are locked: RLIMIT_MEMLOCK */
-        struct rlimit lim = {RLIM_INFINITY, RLIM_INFINITY};
-        if (setrlimit(RLIMIT_MEMLOCK, &lim) < 0 && getrlimit(RLIMIT_MEMLOCK, &lim) == 0) {
-            lim.rlim_cur = lim.rlim_max;
-            setrlimit(RLIMIT_MEMLOCK, &lim);
-        }
-        rc = xsk_umem__create(&x->share->umem, x->base, size, &x->fill, &x->comp, &ucfg);
-    }
-    switch (rc) {
-    case 0:
-        return 0;
-    case -EPERM:
-    case -EACCES:
-        return link_error(err, -EPERM,
-                          "%s: AF_XDP sockets need root, or the capability cap_net_raw",
-                          cfg->ifname);
-    case -ENOBUFS:
-    case -ENOMEM:
-        return link_error(
-            err, rc,
-            "%s: the kernel may not lock the pool's %zu MiB: ulimit -l unlimited, or the "
-            "capability cap_ipc_lock",
-            cfg->ifname, size >> 20);
-    case -EAFNOSUPPORT:
-        return link_error(err, rc, "%s: this kernel has no AF_XDP (CONFIG_XDP_SOCKETS)",
-                          cfg->ifname);
-    default:
-        return link_error(err, rc, "%s: the kernel does not take the pool as UMEM: %s", cfg->ifname,
-                          strerror(-rc));
-    }
-}
-
-static int bind_once(struct xdp *x, const struct netif_xdp_config *cfg, unsigned flags)
-{
-    const struct xsk_socket_config scfg = {
-        .rx_size = x->rx_ring,
-        .tx_size = x->tx_ring,
-        .libxdp_flags = XSK_LIBXDP_FLAGS__INHIBIT_PROG_LOAD,
-        .bind_flags = (uint16_t)(XDP_USE_NEED_WAKEUP | flags),
-    };
-    int rc = -EBUSY;
-    for (int i = 0; i < BUSY_TRIES && rc == -EBUSY; i++) {
-        if (i > 0)
-            usleep(BUSY_SLEEP_US);
-        /* The first takes the UMEM's own two rings; the others get theirs. */
-        rc = x->first ? xsk_socket__create(&x->xsk, cfg->ifname, x->queue, x->share->umem, &x->rx,
-                                           &x->tx, &scfg)
-                      : xsk_socket__create_shared(&x->xsk, cfg->ifname, x->queue, x->share->umem,
-                                                  &x->rx, &x->tx, &x->fill, &x->comp, &scfg);
-    }
-    return rc;
-}
-
-/* What a refused bind in zero-copy mode means; rc as the kernel says it. */
-static const char *no_zero_copy(int rc, bool generic)
-{
-    if (generic)
-        return "generic XDP never has it";
-    switch (rc) {
-    case -EOPNOTSUPP:
-        return "the driver has none";
-    case -EINVAL:
-        return "the driver has it, but not with this device as it is";
-    case -ENOMEM:
-        return "the driver has no memory for it";
-    default:
-        return strerror(-rc);
-    }
-}
-
-/* The best that was asked for and can be had: zero-copy before gather, gather before neither. */
-static int bind_socket(struct xdp *x, const struct netif_xdp_config *cfg, bool large,
-                       struct netif_error *err)
-{
-    bool zero_copy = cfg->copy != NETIF_XDP_COPY && !x->share->prog.generic;
-    bool copy = cfg->copy != NETIF_XDP_ZERO_COPY;
-    int rc = -EOPNOTSUPP, zero_copy_rc = -EOPNOTSUPP;
-    for (int way = zero_copy ? 0 : 2; way < (copy ? 4 : 2) && rc != 0 && rc != -EBUSY; way++) {
-        bool gather = way == 0 || way == 2;
-        if (gather && !cfg->gather && !cfg->measure && !large)
-            continue;
-        /* To be refused has a price: the kernel (6.18 to 7.2) remembers with the UMEM that several
-         * descriptors were asked for, and then refuses every other socket of this UMEM. */
-        if (way == 0 && x->share->zc_segs == 1)
-            continue;
-        rc = bind_once(x, cfg,
-                       (way < 2 ? XDP_ZEROCOPY : XDP_COPY) | (gather ? (unsigned)XDP_USE_SG : 0));
-        x->nif.caps.gather = rc == 0 && gather;
-        if (way < 2)
-            zero_copy_rc = rc;
-    }
-    switch (rc) {
-    case 0:
-        break;
-    case -EBUSY:
-        return link_error(
-            err, rc,
-            "%s: queue %u has an AF_XDP socket already, in another process; the kernel "
-            "gives one of them each queue (ethtool -l %s says how many there are)",
-            cfg->ifname, x->queue, cfg->ifname);
-    case -EOPNOTSUPP:
-        return link_error(err, rc,
-                          "%s: its driver has no zero-copy AF_XDP%s; copy mode works anywhere",
-                          cfg->ifname, x->share->prog.generic ? " in generic mode" : "");
-    case -EINVAL:
-        if (!copy)
-            return link_error(err, rc,
-                              "%s: no zero-copy: %s (zest doctor %s tells what is missing); copy "
-                              "mode works anywhere",
-                              cfg->ifname, no_zero_copy(rc, false), cfg->ifname);
-        return link_error(err, rc,
-                          "%s: the kernel does not bind to queue %u in this mode: no such queue "
-                          "(ethtool -l %s), or the device was not made for it",
-                          cfg->ifname, x->queue, cfg->ifname);
-    default:
-        return link_error(err, rc, "%s: cannot bind to queue %u: %s", cfg->ifname, x->queue,
-                          strerror(-rc));
-    }
-
-    x->nif.fd = xsk_socket__fd(x->xsk);
-    struct xdp_options got = {0};
-    socklen_t len = sizeof got;
-    getsockopt(x->nif.fd, SOL_XDP, XDP_OPTIONS, &got, &len);
-    x->nif.caps.mode = got.flags & XDP_OPTIONS_ZEROCOPY ? "zero-copy"
-                       : x->share->prog.generic         ? "generic"
-                                                        : "copy";
-    if (!(got.flags & XDP_OPTIONS_ZEROCOPY) && cfg->copy != NETIF_XDP_COPY)
-        x->nif.caps.why_copy = no_zero_copy(zero_copy_rc, x->share->prog.generic);
-    /* Neither is vital: without, sending takes more calls. */
-    int bytes = SNDBUF_BYTES, budget = (int)x->tx_ring;
-    if (setsockopt(x->nif.fd, SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof bytes) < 0)
-        setsockopt(x->nif.fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
-    if (setsockopt(x->nif.fd, SOL_XDP, XDP_MAX_TX_SKB_BUDGET, &budget, sizeof budget) < 0)
-        budget = XDP_TX_BUDGET_DEF;
-    x->nif.caps.tx_budget = got.flags & XDP_OPTIONS_ZEROCOPY ? 0 : (uint32_t)budget;
     return 0;
 }
 
@@ -340,19 +191,6 @@ static void describe_frames(struct xdp *x, uint32_t mtu)
     c->gather_cheap = c->mtu > one;
 }
 
-/* Of an interface that share->prog is attached to. */
-/* The kernel's segments to receive into. A driver in zero-copy mode takes them as soon as a socket
- * is bound, and one that finds none may not look again before it is woken: so they are there first.
- * (Only the first socket's fill ring exists before it is bound.) */
-static int fill(struct xdp *x, const struct netif_xdp_config *cfg, struct netif_error *err)
-{
-    xdp_refill(x);
-    if (x->n_lent_free == x->rx_ring)
-        return link_error(err, -ENOBUFS, "%s: the pool has no 4 KiB segment to receive into",
-                          cfg->ifname);
-    return 0;
-}
-
 static int open_queue(struct xdp *x, const struct netif_xdp_config *cfg, const struct ifinfo *info,
                       struct netif_error *err)
 {
@@ -364,14 +202,14 @@ static int open_queue(struct xdp *x, const struct netif_xdp_config *cfg, const s
 
     int rc = set_memory_aside(x, cfg, err);
     if (rc == 0 && x->first)
-        rc = register_umem(x, cfg, err);
+        rc = xdp_socket_umem(x, &x->share->umem, cfg->ifname, err);
     if (rc == 0 && x->first)
-        rc = fill(x, cfg, err);
+        rc = xdp_socket_fill(x, cfg->ifname, err);
     bool large = info->mtu > XDP_RX_ROOM - ETH_HEADER;
     if (rc == 0)
-        rc = bind_socket(x, cfg, large, err);
+        rc = xdp_socket_open(x, cfg, large, err);
     if (rc == 0)
-        rc = fill(x, cfg, err);
+        rc = xdp_socket_fill(x, cfg->ifname, err);
     if (rc)
         return rc;
 

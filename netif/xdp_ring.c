@@ -14,7 +14,7 @@
 #include <sys/socket.h>
 
 #define REFILL_BATCH 64u
-#define REFILL_LACK  16u /* segments, at least, that are missing before frames wait for a refill */
+#define REFILL_LACK  16u   /* of the fill ring, one in so many may be missing before frames wait */
 #define FILL_AGE     1024u /* polls that found frames, before the fill ring is shortened */
 #define KICKS_MAX    64u   /* send calls in one kick */
 #define HOLD_MIN_NS  20000u
@@ -27,11 +27,16 @@ static inline uint64_t offset_of(const struct xdp *x, const void *addr)
 
 /* ---- receiving ---- */
 
-static struct xdp_statistics kernel_counts(const struct xdp *x)
+struct xdp_statistics xdp_kernel_counts(const struct xdp *x)
 {
     struct xdp_statistics st = {0};
+    const struct xdp_statistics *before = &x->counted;
     socklen_t len = sizeof st;
     getsockopt(x->nif.fd, SOL_XDP, XDP_STATISTICS, &st, &len);
+    st.rx_dropped += before->rx_dropped;
+    st.rx_ring_full += before->rx_ring_full;
+    st.tx_invalid_descs += before->tx_invalid_descs;
+    st.rx_fill_ring_empty_descs += before->rx_fill_ring_empty_descs;
     return st;
 }
 
@@ -40,7 +45,7 @@ static void note_shortage(struct xdp *x, bool now_short)
 {
     if (now_short == x->short_of_memory)
         return;
-    uint64_t empty = kernel_counts(x).rx_fill_ring_empty_descs;
+    uint64_t empty = xdp_kernel_counts(x).rx_fill_ring_empty_descs;
     if (now_short)
         x->empty_at = empty;
     else
@@ -308,7 +313,7 @@ int xdp_kick(struct netif *nif)
 void xdp_count(struct netif *nif)
 {
     struct xdp *x = xdp_of(nif);
-    struct xdp_statistics st = kernel_counts(x);
+    struct xdp_statistics st = xdp_kernel_counts(x);
     nif->stats.rx_dropped = st.rx_dropped + st.rx_ring_full + x->rx_split;
     nif->stats.tx_invalid = st.tx_invalid_descs;
     if (x->first)
@@ -322,10 +327,21 @@ void xdp_count(struct netif *nif)
 void xdp_take_back(struct xdp *x)
 {
     zbuf_chain_free(x->rx_head);
-    x->rx_head = NULL;
-    for (uint32_t i = 0; x->lent && i < x->rx_ring; i++)
+    x->rx_head = x->rx_tail = NULL;
+    x->rx_head_len = 0;
+    x->rx_skip = false;
+    for (uint32_t i = 0; x->lent && x->lent_free && i < x->rx_ring; i++) {
+        if (!x->lent[i])
+            continue;
         zbuf_free(x->lent[i]);
-    for (uint32_t i = 0; x->in_flight && i < 2 * x->tx_ring; i++)
-        if (x->in_flight[i] != 0)
-            zbuf_tx_done(x->nif.pool, x->base + x->in_flight[i] - 1);
+        x->lent[i] = NULL;
+        x->lent_free[x->n_lent_free++] = i;
+    }
+    for (uint32_t i = 0; x->in_flight && i < 2 * x->tx_ring; i++) {
+        if (x->in_flight[i] == 0)
+            continue;
+        zbuf_tx_done(x->nif.pool, x->base + x->in_flight[i] - 1);
+        x->in_flight[i] = 0;
+    }
+    x->n_in_flight = x->next_put = x->next_find = 0;
 }

@@ -66,6 +66,33 @@ check "and every byte comes back" echoed
 check "all memory home" stop_echo
 lab_unlink
 
+# A ring that stalls: the socket takes what it is given, and nothing ever comes back. It is closed and
+# opened anew, on the same queue; with two queues, the other one goes on.
+export STALL=$LAB_TMP/stall
+stalled_echo() { # stalled_echo OPTION...
+    export LD_PRELOAD=$BUILD/system/stall.so
+    start_echo "$@"
+    local status=$?
+    unset LD_PRELOAD
+    return $status
+}
+for queues in 1 2; do
+    lab_link 1500 $queues
+    check "zest echo starts, $queues of $queues queues" stalled_echo --queues $queues --counters || finish
+    slow_echo
+    touch "$STALL"
+    check "a ring that stalls: it is said" soon_said 'z0 keeps what it is given: nothing of [0-9]+ descriptors came back'
+    rm -f "$STALL"
+    check "it is opened anew" soon_said 'z0: its socket was opened anew'
+    check "and gives back again" soon_said 'z0 gives back again what it is given'
+    check "every byte comes back" echoed
+    check "a connection that is opened now works, too" echo_random 1M
+    check "all memory home" stop_echo
+    check "no connection ended in an error" grep -q ', 0 ended in an error,' "$LAB_TMP/echo.log"
+    check "it is counted" grep -q 'its socket was opened anew 1 times' "$LAB_TMP/echo.log"
+    lab_unlink
+done
+
 # Faults that do not pass.
 for command in "ip link del z0" "ip -n peer link del p0"; do
     lab_link 1500

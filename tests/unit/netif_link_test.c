@@ -1,5 +1,8 @@
 /* netif_link_test.c - a link that gives nothing back is told of once, and so is that it does again.
  */
+#include <errno.h>
+#include <stdlib.h>
+
 #include "check.h"
 #include "netif/loop_link.h"
 
@@ -111,5 +114,135 @@ static void after_an_idle_time_is_not_stalled(void)
     CU_ASSERT_EQUAL(told[NETIF_LINK_STALLED], 1);
 }
 
+/* ---- a kind that can be opened anew */
+
+static int reopen_says;
+static unsigned reopens;
+static int reopen(struct netif *n)
+{
+    CU_ASSERT_PTR_EQUAL(n, &nif);
+    reopens++;
+    if (reopen_says == 0)
+        waiting = 0; /* taken back */
+    return reopen_says;
+}
+static const struct netif_ops reopens_ops = {.in_flight = in_flight, .reopen = reopen};
+static struct zbuf_pool *pool;
+static void *mem;
+
+static void begin_with_stack(void)
+{
+    begin();
+    nif.ops = &reopens_ops;
+    reopen_says = 0;
+    reopens = 0;
+    pool = zbuf_pool_create(&(struct zbuf_pool_config){.size = 8u << 20, .no_huge = true});
+    CU_ASSERT_PTR_NOT_NULL_FATAL(pool);
+    struct zest_config zc = {.pool = pool, .mac = {2}, .secret = {1}};
+    CU_ASSERT_EQUAL_FATAL(zest_addr_parse(&zc.ip, "10.0.0.1", 0), 0);
+    mem = aligned_alloc(64, (zest_size(&zc) + 63) & ~(size_t)63);
+    CU_ASSERT_EQUAL_FATAL(zest_init(mem, &zc, &cfg.z), 0);
+}
+
+static void end_with_stack(void)
+{
+    zest_fini(cfg.z);
+    cfg.z = NULL;
+    free(mem);
+    CU_ASSERT_EQUAL(zbuf_pool_destroy(pool), 0);
+}
+
+static uint64_t send_and_wait(uint64_t now)
+{
+    nif.stats.tx_frames++;
+    waiting++;
+    loop_link_check(&l, now);
+    for (int i = 0; i < 5; i++)
+        loop_link_check(&l, now += SECOND);
+    return now;
+}
+
+static void a_stall_is_mended(void)
+{
+    begin_with_stack();
+    uint64_t now = send_and_wait(10 * SECOND);
+    CU_ASSERT_EQUAL(told[NETIF_LINK_STALLED], 1);
+    CU_ASSERT_EQUAL(told[NETIF_LINK_REOPENED], 1);
+    CU_ASSERT_EQUAL(value, 1);
+    CU_ASSERT_EQUAL(nif.stats.reopened, 1);
+    CU_ASSERT_TRUE(l.fd_changed);
+    loop_link_check(&l, now += SECOND); /* it has nothing, so it gave nothing back */
+    CU_ASSERT_EQUAL(told[NETIF_LINK_RESUMED], 0);
+    nif.stats.tx_frames++;
+    waiting = 1;
+    loop_link_check(&l, now += SECOND);
+    waiting = 0;
+    loop_link_check(&l, now += SECOND);
+    CU_ASSERT_EQUAL(told[NETIF_LINK_RESUMED], 1);
+    for (unsigned i = 0; i < 3; i++) /* the next stall has all its attempts again */
+        now = send_and_wait(now + SECOND);
+    CU_ASSERT_EQUAL(value, 3);
+    CU_ASSERT_EQUAL(reopens, 4);
+    end_with_stack();
+}
+
+static void attempts_are_bounded(void)
+{
+    begin_with_stack();
+    uint64_t now = 10 * SECOND;
+    for (unsigned i = 0; i < 10; i++)
+        now = send_and_wait(now + SECOND);
+    CU_ASSERT_EQUAL(reopens, 5);
+    CU_ASSERT_EQUAL(told[NETIF_LINK_REOPENED], 5);
+    CU_ASSERT_EQUAL(value, 5);
+    CU_ASSERT_EQUAL(told[NETIF_LINK_STALLED], 1);
+    CU_ASSERT_EQUAL(nif.error, 0);
+    waiting--; /* what nobody believed in any more */
+    loop_link_check(&l, now + SECOND);
+    CU_ASSERT_EQUAL(told[NETIF_LINK_RESUMED], 1);
+    end_with_stack();
+}
+
+static void the_kernel_takes_its_time(void)
+{
+    begin_with_stack();
+    reopen_says = -EAGAIN;
+    uint64_t now = send_and_wait(10 * SECOND);
+    waiting = 0;
+    CU_ASSERT_EQUAL(reopens, 1);
+    CU_ASSERT_TRUE(l.closed);
+    loop_link_check(&l, now + 1000000); /* not with every turn */
+    CU_ASSERT_EQUAL(reopens, 1);
+    loop_link_check(&l, now += SECOND);
+    CU_ASSERT_EQUAL(reopens, 2);
+    CU_ASSERT_EQUAL(told[NETIF_LINK_REOPENED], 0);
+    reopen_says = 0;
+    loop_link_check(&l, now += SECOND);
+    CU_ASSERT_FALSE(l.closed);
+    CU_ASSERT_EQUAL(told[NETIF_LINK_REOPENED], 1);
+    CU_ASSERT_EQUAL(nif.error, 0);
+
+    reopen_says = -EAGAIN; /* and now it never lets go: that ends, too */
+    now = send_and_wait(now + SECOND);
+    for (unsigned i = 0; i < 200 && nif.error == 0; i++)
+        loop_link_check(&l, now += SECOND);
+    CU_ASSERT_EQUAL(nif.error, -EBUSY);
+    CU_ASSERT_EQUAL(reopens, 3 + 100);
+    end_with_stack();
+}
+
+static void what_can_not_be_had_again_is_gone(void)
+{
+    begin_with_stack();
+    reopen_says = -EINVAL;
+    send_and_wait(10 * SECOND);
+    CU_ASSERT_EQUAL(nif.error, -EINVAL);
+    CU_ASSERT_EQUAL(told[NETIF_LINK_REOPENED], 0);
+    CU_ASSERT_FALSE(l.closed);
+    end_with_stack();
+}
+
 CHECK_MAIN("netif link", CHECK(no_completion_ever), CHECK(slow_is_not_stalled),
-           CHECK(after_an_idle_time_is_not_stalled))
+           CHECK(after_an_idle_time_is_not_stalled), CHECK(a_stall_is_mended),
+           CHECK(attempts_are_bounded), CHECK(the_kernel_takes_its_time),
+           CHECK(what_can_not_be_had_again_is_gone))
