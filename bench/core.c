@@ -2,7 +2,8 @@
  * each received, ACKs and the application's calls included, with no link under it. Two stacks
  * exchange frames in memory; the wire's copying is timed apart and not counted. Checksums are
  * computed in software, once in each direction, and are part of it. Then the same with both stacks'
- * flight recorders on (zest_record.h): what they add.
+ * flight recorders on (zest_record.h): what they add, and what one checkpoint takes, which there is
+ * one of for each half of a recorder's memory.
  *
  * usage: core [MTU [SEGMENTS]]; prints JSON lines, mode "mem". */
 #include <sched.h>
@@ -10,7 +11,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-#include "stack/zest_record.h"
+#include "stack/record.h"
 #include "tests/unit/pair.h"
 
 #define RUNS   7
@@ -130,6 +131,43 @@ static void report_record(const char *name, uint16_t mtu, uint64_t on, uint64_t 
            name, mtu, (double)on / 10, bytes, (double)off / 10, (double)on / (double)off);
 }
 
+/* So many connections, with nothing under way. */
+static void checkpoint(uint32_t conns, void *record)
+{
+    struct pair p;
+    zest_handle l, h;
+    struct zest_addr b = pair_addr(1, 7);
+    uint64_t took[RUNS];
+
+    pair_open(&p, &(struct zest_config){.max_conns = conns,
+                                        .conn_mem_min = ZEST_MEM_NONE,
+                                        .record_mem = record,
+                                        .record_size = 128u << 20});
+    if (zest_listen(p.z[1], &b, 0, &l) < 0)
+        abort();
+    for (uint32_t i = 0; i < conns; i++) {
+        uint64_t until = p.now_ns + 1000000;
+        if (zest_connect(p.z[0], &b, NULL, &h) < 0)
+            abort();
+        while (pair_step(&p, until))
+            pair_events(&p, 0), pair_events(&p, 1);
+        if (zest_accept(p.z[1], l, &h, NULL) < 0)
+            abort();
+    }
+    struct zest_recording rec;
+    for (int i = 0; i < RUNS; i++) {
+        uint64_t t0 = now_ns();
+        record_turn(p.z[1]);
+        took[i] = now_ns() - t0;
+    }
+    zest_recording(p.z[1], &rec);
+    qsort(took, RUNS, sizeof took[0], by_value);
+    printf("{\"name\":\"record_checkpoint\",\"mode\":\"mem\",\"conns\":%u,\"unit\":\"us\","
+           "\"value\":%.1f,\"bytes\":%zu}\n",
+           conns, (double)took[RUNS / 2] / 1000, rec.part[rec.parts - 1].len);
+    pair_close(&p);
+}
+
 int main(int argc, char **argv)
 {
     uint16_t mtu = (uint16_t)(argc > 1 ? atoi(argv[1]) : 1500);
@@ -149,7 +187,6 @@ int main(int argc, char **argv)
         send[i % 2][i / 2] = c.send_ns;
         receive[i % 2][i / 2] = c.receive_ns;
     }
-    free(record);
     for (int on = 0; on < 2; on++) {
         qsort(send[on], RUNS, sizeof send[on][0], by_value);
         qsort(receive[on], RUNS, sizeof receive[on][0], by_value);
@@ -159,5 +196,8 @@ int main(int argc, char **argv)
     report_record("record_send_segment", mtu, send[1][RUNS / 2], send[0][RUNS / 2], recorded[0]);
     report_record("record_receive_segment", mtu, receive[1][RUNS / 2], receive[0][RUNS / 2],
                   recorded[1]);
+    checkpoint(1, record);
+    checkpoint(10000, record);
+    free(record);
     return 0;
 }

@@ -35,7 +35,7 @@ void zest_input(struct zest *z, uint64_t now_ns, struct zbuf **frames, unsigned 
     record_u64(r, now_ns);
     record_u32(r, n);
     for (unsigned i = 0; i < n; i++)
-        record_frame_in(r, z, frames[i]);
+        record_frame_in(r, frames[i]);
     stack_input(z, now_ns, frames, n);
     end(z, 0);
 }
@@ -161,9 +161,7 @@ ssize_t zest_write(struct zest *z, zest_handle conn, const void *addr, size_t le
 
     if (!r)
         return tcp_write(z, conn, addr, len);
-    begin_conn(r, REC_WRITE, conn);
-    record_place(r, z, addr);
-    record_u64(r, len);
+    record_begin_write(r, z, conn, addr, len);
     return (ssize_t)end(z, tcp_write(z, conn, addr, len));
 }
 
@@ -208,10 +206,8 @@ int zest_release(struct zest *z, zest_handle conn, const struct zest_view *views
         return tcp_release(z, conn, views, n);
     begin_conn(r, REC_RELEASE, conn);
     record_u32(r, n);
-    for (unsigned i = 0; i < n; i++) {
-        record_place(r, z, views[i].addr);
-        record_u32(r, views[i].len);
-    }
+    for (unsigned i = 0; i < n; i++)
+        record_view(r, z, &views[i]);
     return (int)end(z, tcp_release(z, conn, views, n));
 }
 

@@ -107,8 +107,12 @@ static void put_u64(struct checkpoint *k, uint64_t v)
 static void put_fields(struct checkpoint *k, const void *of, const struct checkpoint_field *f,
                        unsigned n)
 {
-    for (unsigned i = 0; i < n; i++)
-        put(k, (const uint8_t *)of + f[i].off, f[i].size);
+    for (unsigned i = 0; i < n;) { /* neighbours at once */
+        uint32_t begin = f[i].off, end = begin;
+        while (i < n && f[i].off == end)
+            end += f[i++].size;
+        put(k, (const uint8_t *)of + begin, end - begin);
+    }
 }
 
 /* ---- numbers for pointers: 0 is none */

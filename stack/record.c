@@ -34,52 +34,109 @@ void record_addr(struct record *r, const struct zest_addr *a)
     record_put(r, text, sizeof text);
 }
 
-static struct record_place place_of(const struct zest *z, const struct zbuf *zb, const uint8_t *p)
+/* But for `received`, which matters where something is written from it. */
+static struct record_place place_of(const struct record *r, const struct zbuf *zb, const uint8_t *p)
 {
     return (struct record_place){
-        .unit = (uint32_t)((size_t)((const uint8_t *)zb - zbuf_pool_base(z->pool)) / RECORD_UNIT),
+        .unit = (uint32_t)((size_t)((const uint8_t *)zb - r->base) / RECORD_UNIT),
         .generation = zb->generation,
         .off = (uint32_t)(p - (const uint8_t *)zb),
         .data_off = (uint32_t)(zb->data - (const uint8_t *)zb),
         .cls = zb->cls,
-        .received = (uint16_t)mem_kind(z, zb),
     };
 }
 
-void record_place(struct record *r, const struct zest *z, const void *addr)
+void record_begin_write(struct record *r, const struct zest *z, zest_handle conn, const void *addr,
+                        uint64_t len)
 {
     const struct zbuf *zb = zbuf_of(z->pool, addr);
     struct record_place place = {.unit = RECORD_NOWHERE};
 
-    if (zb)
-        place = place_of(z, zb, addr);
-    record_put(r, &place, sizeof place);
+    if (zb) {
+        place = place_of(r, zb, addr);
+        if (zb->owner != 0) /* the application's own */
+            place.received = (uint16_t)mem_kind(z, zb);
+    }
+    record_open(r);
+    uint8_t *p = record_room(r, 1 + sizeof conn + sizeof place + sizeof len);
+    if (!p)
+        return;
+    *p++ = REC_WRITE;
+    memcpy(p, &conn, sizeof conn);
+    memcpy(p + sizeof conn, &place, sizeof place);
+    memcpy(p + sizeof conn + sizeof place, &len, sizeof len);
+}
+
+void record_view(struct record *r, const struct zest *z, const struct zest_view *v)
+{
+    const struct zbuf *zb = zbuf_of(z->pool, v->addr);
+    struct record_place place =
+        zb ? place_of(r, zb, v->addr) : (struct record_place){.unit = RECORD_NOWHERE};
+    uint8_t *p = record_room(r, sizeof place + sizeof v->len);
+
+    if (!p)
+        return;
+    memcpy(p, &place, sizeof place);
+    memcpy(p + sizeof place, &v->len, sizeof v->len);
 }
 
 uint32_t record_header_len(const uint8_t *p, uint32_t len)
 {
+    uint32_t ip_len, tcp_len;
+
     if (len < ETH_HLEN + 40 || be16_get(p + 12) != 0x0800 || p[14] >> 4 != 4 || p[23] != 6 ||
         (be16_get(p + 20) & 0x3fff) != 0)
         return len;
-    uint32_t ip_len = (p[14] & 15u) * 4;
+    ip_len = (p[14] & 15u) * 4;
     if (ip_len < 20 || ETH_HLEN + ip_len + 20 > len)
         return len;
-    uint32_t tcp_len = (uint32_t)(p[ETH_HLEN + ip_len + 12] >> 4) * 4;
+    tcp_len = (uint32_t)(p[ETH_HLEN + ip_len + 12] >> 4) * 4;
     return tcp_len < 20 || ETH_HLEN + ip_len + tcp_len > len ? len : ETH_HLEN + ip_len + tcp_len;
 }
 
-static void put_segment(struct record *r, const struct zest *z, const struct zbuf *zb,
-                        uint32_t kept)
+/* The same, for what nearly all frames are: TCP over IPv4 without options. */
+static inline uint32_t header_len(const uint8_t *p, uint32_t len)
 {
-    struct record_place place = place_of(z, zb, zb->data);
+    uint32_t type;
 
-    record_put(r, &place, sizeof place);
-    record_u32(r, zb->len | (zb->next ? RECORD_MORE : 0));
-    record_u32(r, kept);
-    record_put(r, zb->data, kept);
+    if (len >= ETH_HLEN + 40) {
+        memcpy(&type, p + 12, 4); /* 08 00 45 and TOS */
+        uint32_t all = ETH_HLEN + 20 + (uint32_t)(p[46] >> 4) * 4;
+        if ((type & 0xffffff) == 0x450008 && p[23] == 6 && (be16_get(p + 20) & 0x3fff) == 0 &&
+            p[46] >> 4 >= 5 && all <= len)
+            return all;
+    }
+    return record_header_len(p, len);
 }
 
-void record_frame_in(struct record *r, const struct zest *z, struct zbuf *zb)
+/* Bytes of a frame, 16 at a time: headers are a few of these. Both sides have that much more room.
+ */
+static void put_bytes(uint8_t *to, const uint8_t *from, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i += 16)
+        memcpy(to + i, from + i, 16);
+}
+
+static void put_segment(struct record *r, const struct zbuf *zb, uint32_t kept)
+{
+    struct {
+        struct record_place place;
+        uint32_t len, kept;
+    } seg = {place_of(r, zb, zb->data), zb->len | (zb->next ? RECORD_MORE : 0), kept};
+    bool roomy = kept <= 128 && (size_t)(zbuf_end(zb) - zb->data) >= 128 &&
+                 r->size - r->used >= sizeof seg + 128;
+    uint8_t *p = record_room(r, sizeof seg + kept);
+
+    if (!p)
+        return;
+    memcpy(p, &seg, sizeof seg);
+    if (roomy)
+        put_bytes(p + sizeof seg, zb->data, kept);
+    else
+        memcpy(p + sizeof seg, zb->data, kept);
+}
+
+void record_frame_in(struct record *r, struct zbuf *zb)
 {
     uint32_t len;
 
@@ -87,13 +144,13 @@ void record_frame_in(struct record *r, const struct zest *z, struct zbuf *zb)
      * lengths. */
     if (zb->next)
         (void)pkt_pull_up(zb, &len);
-    uint32_t kept = record_header_len(zb->data, zb->len);
+    uint32_t kept = header_len(zb->data, zb->len);
     bool all = kept == zb->len;
 
     __builtin_prefetch(r->buf + r->used + 512, 1);
-    put_segment(r, z, zb, kept);
+    put_segment(r, zb, kept);
     for (zb = zb->next; zb; zb = zb->next)
-        put_segment(r, z, zb, all ? zb->len : 0);
+        put_segment(r, zb, all ? zb->len : 0);
 }
 
 void record_end(struct record *r, int64_t result)
@@ -114,6 +171,12 @@ static uint64_t mix(uint64_t a, uint64_t b)
     return (uint64_t)m ^ (uint64_t)(m >> 64);
 }
 
+/* The low n bytes of w, n up to 8. */
+static uint64_t low_bytes(uint64_t w, size_t n)
+{
+    return n < 8 ? w & ((1ull << 8 * n) - 1) : w;
+}
+
 static uint64_t hash_bytes(uint64_t h, const uint8_t *p, size_t n)
 {
     uint64_t w[2];
@@ -123,8 +186,14 @@ static uint64_t hash_bytes(uint64_t h, const uint8_t *p, size_t n)
         memcpy(w, p, 16);
         h = mix(h ^ w[0], w[1]);
     }
-    w[0] = w[1] = 0;
-    memcpy(w, p, left);
+    if (((uintptr_t)p & (ZBUF_SEG_MIN - 1)) <= ZBUF_SEG_MIN - 16) { /* in the same segment */
+        memcpy(w, p, 16);
+        w[1] = left > 8 ? low_bytes(w[1], left - 8) : 0;
+        w[0] = low_bytes(w[0], left);
+    } else {
+        w[0] = w[1] = 0;
+        memcpy(w, p, left);
+    }
     return mix(mix(h ^ w[0], w[1]), n);
 }
 
@@ -143,8 +212,7 @@ void record_hash_frames(struct record *r, const struct zest_frame *f, unsigned n
         if (f->gso_size)
             shape = mix(shape, f->gso_size);
         r->hash = mix(
-            hash_bytes(r->hash, f->seg[0].addr, record_header_len(f->seg[0].addr, f->seg[0].len)),
-            shape);
+            hash_bytes(r->hash, f->seg[0].addr, header_len(f->seg[0].addr, f->seg[0].len)), shape);
     }
 }
 
@@ -181,7 +249,7 @@ struct exception {
 };
 _Static_assert(sizeof(struct exception) == RECORD_EXCEPTION_LEN, "what a replay looks for");
 
-bool record_ask(struct record *r, bool exceptional, uint32_t *value)
+bool record_ask_slowly(struct record *r, bool exceptional, uint32_t *value)
 {
     uint32_t number = r->questions++, body[2] = {number, value ? *value : 0};
     struct exception e = {.tag = REC_EXCEPTION};
@@ -386,6 +454,7 @@ void record_init(struct zest *z)
     memcpy(head.secret, cfg->secret, 16);
     size_t half = (cfg->record_size - sizeof head) / 2;
     *r = (struct record){.buf = cfg->record_mem,
+                         .base = zbuf_pool_base(z->pool),
                          .size = cfg->record_size,
                          .mid = sizeof head + half,
                          .end = sizeof head + 2 * half};

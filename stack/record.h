@@ -84,7 +84,7 @@ struct record_place {
     uint32_t off;        /* of the bytes in it */
     uint32_t data_off;   /* of zb->data */
     uint16_t cls;
-    uint16_t received; /* mem_kind() */
+    uint16_t received; /* mem_kind(), where it is written from */
 };
 #define RECORD_NOWHERE       UINT32_MAX
 #define RECORD_OWN           (UINT32_MAX - 1) /* in a checkpoint: in one that the stack allocated */
@@ -97,15 +97,16 @@ struct record_place {
 
 struct record {
     uint8_t *buf;
-    size_t used, size;  /* writing: one byte is kept back, for REC_FULL */
-    size_t entry;       /* where the open one begins */
-    size_t turn;        /* used up to there: the other half is next */
-    uint64_t hash;      /* of all results so far */
-    uint32_t questions; /* asked in this call */
-    bool cut;           /* a call did not fit: what is here is not followed by what comes next */
-    bool full;          /* nothing is recorded: the stack's state is too large to go on from */
-    bool replaying;     /* buf is read: `used` is how far */
-    bool starved;       /* replaying: the pool had less than the recorded one */
+    const uint8_t *base; /* of the pool */
+    size_t used, size;   /* writing: one byte is kept back, for REC_FULL */
+    size_t entry;        /* where the open one begins */
+    size_t turn;         /* used up to there: the other half is next */
+    uint64_t hash;       /* of all results so far */
+    uint32_t questions;  /* asked in this call */
+    bool cut;            /* a call did not fit: what is here is not followed by what comes next */
+    bool full;           /* nothing is recorded: the stack's state is too large to go on from */
+    bool replaying;      /* buf is read: `used` is how far */
+    bool starved;        /* replaying: the pool had less than the recorded one */
     uint32_t skip, skipped; /* calls until the state is looked at again; the last time */
     size_t mid, end;        /* writing: the second half begins and ends there */
     size_t half_end[2];     /* of the half that is not being written; 0: there is nothing in it */
@@ -123,6 +124,16 @@ static inline void record_put(struct record *r, const void *p, size_t n)
     memcpy(r->buf + r->used, p, n);
     r->used += n;
 }
+/* Room for n bytes, to be filled in at once; NULL: there is none. */
+static inline uint8_t *record_room(struct record *r, size_t n)
+{
+    if (__builtin_expect(n > r->size - r->used, 0)) {
+        record_give_up(r);
+        return NULL;
+    }
+    r->used += n;
+    return r->buf + r->used - n;
+}
 static inline void record_u32(struct record *r, uint32_t v)
 {
     record_put(r, &v, sizeof v);
@@ -131,16 +142,23 @@ static inline void record_u64(struct record *r, uint64_t v)
 {
     record_put(r, &v, sizeof v);
 }
-static inline void record_begin(struct record *r, enum record_op op)
+static inline void record_open(struct record *r)
 {
     r->entry = r->used;
     r->questions = 0;
     __builtin_prefetch(r->buf + r->used + 512, 1); /* memory never touched before */
+}
+static inline void record_begin(struct record *r, enum record_op op)
+{
+    record_open(r);
     record_put(r, &(uint8_t){(uint8_t)op}, 1);
 }
 void record_addr(struct record *r, const struct zest_addr *a);
-void record_place(struct record *r, const struct zest *z, const void *addr);
-void record_frame_in(struct record *r, const struct zest *z, struct zbuf *zb);
+/* What applications do for each segment is put at once. */
+void record_begin_write(struct record *r, const struct zest *z, zest_handle conn, const void *addr,
+                        uint64_t len);
+void record_view(struct record *r, const struct zest *z, const struct zest_view *v);
+void record_frame_in(struct record *r, struct zbuf *zb);
 void record_end(struct record *r, int64_t result);
 
 /* Results: what the hash runs over. Addresses are left out, but for their place in the segment. */
@@ -154,7 +172,14 @@ uint32_t record_header_len(const uint8_t *p, uint32_t len);
 
 /* Questions that have an ordinary answer. exceptional: what this machine says; returned is what the
  * recording says. *value goes with an exception. */
-bool record_ask(struct record *r, bool exceptional, uint32_t *value);
+bool record_ask_slowly(struct record *r, bool exceptional, uint32_t *value);
+static inline bool record_ask(struct record *r, bool exceptional, uint32_t *value)
+{
+    if (__builtin_expect(r->replaying || exceptional, 0))
+        return record_ask_slowly(r, exceptional, value);
+    r->questions++;
+    return false;
+}
 uint64_t record_sum(struct record *r, uint64_t sum);
 /* Replaying only: the next note, if it is of this kind, and its value. */
 bool record_take(struct record *r, void *p, size_t n);
