@@ -508,6 +508,36 @@ static void a_refused_copy_is_told_of_memory(void)
     peer_close(&p);
 }
 
+/* Of several that wait, whichever ends, the others are told. */
+static void who_waits_may_leave(void)
+{
+    for (unsigned leaver = 0; leaver < 3; leaver++) {
+        struct zest_event ev[8];
+        zest_handle conn[3];
+        struct peer p;
+        open_mem(&p, NULL);
+        peer_listen(&p, 80);
+        for (unsigned i = 0; i < 3; i++) {
+            p.port = (uint16_t)(4000 + i);
+            peer_handshake(&p);
+            conn[i] = p.conn;
+        }
+        flood_pool(&p);
+        for (unsigned i = 0; i < 3; i++)
+            CU_ASSERT_EQUAL(zest_write_copy(p.z, conn[i], text, TEXT), -ENOBUFS);
+        CU_ASSERT_EQUAL(zest_abort(p.z, conn[leaver]), 0);
+        CU_ASSERT_EQUAL(zest_events(p.z, ev, 8), 0);
+        flood_ends();
+        CU_ASSERT_EQUAL_FATAL(zest_events(p.z, ev, 8), 2);
+        for (unsigned i = 0; i < 2; i++) {
+            CU_ASSERT_EQUAL(ev[i].events, ZEST_EV_WRITABLE);
+            CU_ASSERT_NOT_EQUAL(ev[i].handle, conn[leaver]);
+        }
+        CU_ASSERT_NOT_EQUAL(ev[0].handle, ev[1].handle);
+        peer_close(&p);
+    }
+}
+
 /* ---- explaining */
 
 static void a_segments_connection_is_known(void)
@@ -579,5 +609,5 @@ CHECK_MAIN("tcp mem", CHECK(nothing_stops_one_within_its_guarantee),
            CHECK(no_connection_without_its_guarantee), CHECK(what_is_kept_for_one_is_not_anothers),
            CHECK(a_connections_ceiling), CHECK(minimum_and_ceiling_must_agree),
            CHECK(a_listeners_minimum_and_ceiling), CHECK(listeners_come_and_go),
-           CHECK(a_refused_copy_is_told_of_memory), CHECK(a_segments_connection_is_known),
-           CHECK(bytes_that_change_before_the_ack_are_found))
+           CHECK(a_refused_copy_is_told_of_memory), CHECK(who_waits_may_leave),
+           CHECK(a_segments_connection_is_known), CHECK(bytes_that_change_before_the_ack_are_found))
