@@ -256,6 +256,17 @@ void track_sent(unsigned from, const struct wire *w)
     }
 }
 
+/* The highest sequence number that an ACK of what it has sent can have. */
+static uint32_t sent_up_to(const struct flow *f)
+{
+    uint32_t end = f->iss + 1;
+    if (f->sent && lt(end, f->sent_end))
+        end = f->sent_end;
+    if (f->fin && lt(end, f->fin_seq + 1))
+        end = f->fin_seq + 1;
+    return end;
+}
+
 void track_arrived(unsigned to, const uint8_t *frame, size_t len)
 {
     struct wire w;
@@ -295,7 +306,9 @@ void track_arrived(unsigned to, const uint8_t *frame, size_t len)
     if (!f->told || lt(f->may_to, edge))
         f->may_to = edge;
     f->told = true;
-    if (!newest)
+    /* What was never sent nobody takes for acknowledged: it is the answer to a SYN that a stranger
+     * sent in our name, when the peer had forgotten us already. */
+    if (!newest || lt(sent_up_to(f), w.ack))
         return;
     if (!f->heard || lt(f->una, w.ack))
         f->una = w.ack;
