@@ -25,6 +25,8 @@ struct run {
     bool full[2], from_start[2];
     struct zest_frame held[2][HOLD]; /* frames that the link has not given back */
     unsigned nheld[2];
+    bool flaps;        /* the link goes down for a while, and carries less when it is up again */
+    uint64_t up_at_ns; /* 0 = it has not been down, ZEST_NEVER = it is up again */
 };
 
 static uint32_t below(struct rng *r, size_t n)
@@ -46,6 +48,8 @@ static void deliver(struct run *t, int to, const struct zest_frame *f)
 {
     static uint8_t buf[WIRE_MAX];
     uint32_t len = 0;
+    if (t->flaps && t->up_at_ns && t->up_at_ns != ZEST_NEVER)
+        return;
     for (unsigned s = 0; s < f->n; s++) {
         memcpy(buf + len, f->seg[s].addr, f->seg[s].len);
         len += f->seg[s].len;
@@ -186,6 +190,23 @@ static void echo_turn(struct run *t, struct echo *e, zest_handle h)
     }
 }
 
+/* Twenty seconds of silence, of which both hear when they are over; then one of them cuts its
+ * segments smaller. */
+static void flap(struct run *t)
+{
+    struct pair *p = &t->p;
+    if (t->up_at_ns == 0)
+        t->up_at_ns = p->now_ns + 20000000000;
+    if (t->up_at_ns == ZEST_NEVER)
+        return;
+    p->now_ns += 500000000; /* timers that have backed off do not move it */
+    if (p->now_ns < t->up_at_ns)
+        return;
+    t->up_at_ns = ZEST_NEVER;
+    zest_link_up(p->z[0], p->now_ns, 1000);
+    zest_link_up(p->z[1], p->now_ns, 0);
+}
+
 /* Bytes go to B and come back; returns how many did. */
 static uint64_t converse(struct run *t, uint64_t bytes)
 {
@@ -232,6 +253,8 @@ static uint64_t converse(struct run *t, uint64_t bytes)
             }
         }
         step(t, p->now_ns + 1000000000);
+        if (t->flaps && back > bytes / 3)
+            flap(t);
         pair_events(p, 0);
         pair_events(p, 1);
         if (!s)
@@ -281,10 +304,10 @@ static void check_identical(struct run *t)
 
 static const struct zest_config small = {.max_conns = 16, .max_pbufs = 256, .mtu = 1500};
 
-static bool has_exception(const struct run *t, int side)
+static bool holds(const struct run *t, int side, uint8_t what)
 {
     for (size_t i = 0; i + 1 < t->len[side]; i++)
-        if (t->mem[side][i] == REC_EXCEPTION)
+        if (t->mem[side][i] == what)
             return true;
     return false;
 }
@@ -301,10 +324,24 @@ static void a_lossy_run_plays_again(void)
         CU_ASSERT_TRUE(converse(&t, 700000) >= 700000 || seed == 4);
         run_close(&t);
         CU_ASSERT_FALSE(t.full[0] || t.full[1]);
-        CU_ASSERT_TRUE(has_exception(&t, 0));
+        CU_ASSERT_TRUE(holds(&t, 0, REC_EXCEPTION));
         check_identical(&t);
         run_free(&t);
     }
+}
+
+/* What a stack is told of its link is an input like others. */
+static void a_link_that_was_down_plays_again(void)
+{
+    struct run t;
+    run_open(&t, 5, &small, RECORD_SIZE);
+    t.flaps = true;
+    CU_ASSERT_TRUE(converse(&t, 300000) >= 300000);
+    CU_ASSERT_EQUAL(t.up_at_ns, ZEST_NEVER);
+    run_close(&t);
+    CU_ASSERT_TRUE(holds(&t, 0, REC_LINK_UP));
+    check_identical(&t);
+    run_free(&t);
 }
 
 /* Frames over several segments of memory, and larger than one can hold. */
@@ -358,7 +395,7 @@ static void short_memory_plays_again(void)
     run_open(&t, 9, &cfg, RECORD_SIZE);
     converse(&t, 300000);
     run_close(&t);
-    CU_ASSERT_TRUE(has_exception(&t, 1));
+    CU_ASSERT_TRUE(holds(&t, 1, REC_EXCEPTION));
     check_identical(&t);
     run_free(&t);
 }
@@ -512,6 +549,7 @@ static void off_costs_no_memory_and_says_so(void)
 }
 
 CHECK_MAIN("record", CHECK(one_hash_everywhere), CHECK(a_lossy_run_plays_again),
-           CHECK(large_frames_play_again), CHECK(short_memory_plays_again),
-           CHECK(the_newest_part_is_kept), CHECK(one_byte_is_found), CHECK(cut_short_is_an_error),
-           CHECK(hostile_files_do_no_harm), CHECK(off_costs_no_memory_and_says_so))
+           CHECK(a_link_that_was_down_plays_again), CHECK(large_frames_play_again),
+           CHECK(short_memory_plays_again), CHECK(the_newest_part_is_kept),
+           CHECK(one_byte_is_found), CHECK(cut_short_is_an_error), CHECK(hostile_files_do_no_harm),
+           CHECK(off_costs_no_memory_and_says_so))
