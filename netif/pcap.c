@@ -1,9 +1,11 @@
 /* pcap.c - libpcap as a link: any interface that it can open, or a capture file as input.
  *
- * Live, frames to our address (and ARP about it) are copied out of libpcap's ring, and what we send
- * is put together for pcap_inject(). The interface stays the kernel's: without promiscuous mode we
- * share its MAC address, and the kernel sees our frames, too, and ignores what is not to an address
- * of its own. With promiscuous mode we have a MAC address of our own, and it does not even look.
+ * Live, frames to our address (and ARP about it) are copied out of libpcap's ring, which is mapped
+ * from the kernel and lent to us for a moment (libpcap has no way to receive into memory of ours),
+ * and what we send is put together for pcap_inject(). The interface stays the kernel's: without
+ * promiscuous mode we share its MAC address, and the kernel sees our frames, too, and ignores what
+ * is not to an address of its own. With promiscuous mode we have a MAC address of our own, and it
+ * does not even look.
  *
  * A file's frames come at the intervals at which they were captured, or as fast as they are asked
  * for; a timer's descriptor says when. Our MAC address is the one that its frames to our address
@@ -52,8 +54,12 @@ static bool take(struct pcap_link *l, const struct pcap_pkthdr *h, const uint8_t
                  struct zbuf **out)
 {
     struct zbuf *zb = NULL;
-    if (h->caplen == h->len && h->len > 0 && h->len <= FRAME_MAX) /* a part of a frame is none */
-        zb = zbuf_alloc_from(l->budget, h->len);
+    /* A part of a frame is none. What is set aside is in segments of one size, which all frames get
+     * that fit, however short; what the kernel has put together of several may need a larger one.
+     */
+    uint32_t room = l->nif.caps.rx_seg - ZBUF_OVERHEAD;
+    if (h->caplen == h->len && h->len > 0 && h->len <= FRAME_MAX)
+        zb = zbuf_alloc_from(l->budget, h->len < room ? room : h->len);
     if (!zb) {
         l->nif.stats.rx_dropped++;
         l->nif.stats.rx_no_memory += h->caplen == h->len;
@@ -380,7 +386,13 @@ int netif_open_pcap(const struct netif_pcap_config *cfg, struct netif **out,
                          : open_live(l, cfg, err);
     l->nif.caps.kind = "pcap";
     if (rc == 0) {
-        l->budget = zbuf_budget_create(cfg->pool, "rx pcap", SPARE_BYTES, 0);
+        uint32_t seg = ZBUF_SEG_MIN;
+        while (seg < ZBUF_OVERHEAD + ETH_HEADER + l->nif.caps.mtu)
+            seg *= 2;
+        l->nif.caps.rx_seg = seg;
+        l->budget = zbuf_budget_open(
+            cfg->pool, &(struct zbuf_budget_config){
+                           .name = "rx pcap", .min_bytes = SPARE_BYTES, .min_seg = seg});
         if (!l->budget)
             rc = link_error(err, -ENOBUFS, "pcap: the pool cannot set %u KiB aside to receive into",
                             SPARE_BYTES >> 10);
