@@ -91,9 +91,9 @@ check-vm: setup ## zero-copy on a real driver, in a small emulated machine (QEMU
 fuzz: setup ## fuzz each target for TIME=60 seconds
 	@tests/fuzz/run $(or $(TIME),60)
 
-sim: setup ## the simulator: SEED=n SEEDS=n TIME=s VERBOSE=1
+sim: setup ## the simulator: SEED=n SEEDS=n TIME=s VERBOSE=1 RECORD=1
 	@$(MAKE) -s --no-print-directory $(BUILD)/sim/sim_test
-	@SEED=$(SEED) SEEDS=$(SEEDS) TIME=$(TIME) VERBOSE=$(VERBOSE) $(BUILD)/sim/sim_test
+	@SEED=$(SEED) SEEDS=$(SEEDS) TIME=$(TIME) VERBOSE=$(VERBOSE) $(if $(RECORD),RECORD=$(RECORD)) $(if $(SAVE),SAVE=$(SAVE)) $(BUILD)/sim/sim_test
 
 mutants: setup ## break one rule at a time; does a test notice? MUTANTS="name..." ALL=1
 	@tests/mutants/run $(MUTANTS)

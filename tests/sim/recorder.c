@@ -2,7 +2,9 @@
  * begin again and again; what is left at the end must play.
  *
  * So whatever a seed brings together, a checkpoint is taken in the middle of it: the replay begins
- * with one, and compares its own state with each that it comes to. */
+ * with one, and compares its own state with each that it comes to.
+ *
+ * SAVE=DIR keeps those that begin with a checkpoint, cut at 4 KiB: the fuzzer's corpus. */
 #include "sim.h"
 
 #include <stdlib.h>
@@ -10,7 +12,8 @@
 
 #include "stack/zest_record.h"
 
-#define EVERY   8u /* seeds, one is recorded */
+#define CORPUS  4096u /* bytes */
+#define EVERY   8u    /* seeds, one is recorded */
 #define MEM_MIN (12u << 10)
 #define MEM_MAX (256u << 10)
 
@@ -37,6 +40,17 @@ static size_t gather(const struct zest_recording *rec)
     for (unsigned i = 0; i < rec->parts; len += rec->part[i++].len)
         memcpy(copy + len, rec->part[i].p, rec->part[i].len);
     return len;
+}
+
+static void save(const char *dir, unsigned i, size_t len)
+{
+    char path[300];
+
+    snprintf(path, sizeof path, "%s/%llu-%u-%llu", dir, (unsigned long long)sim.seed, i,
+             (unsigned long long)sim.steps);
+    FILE *f = fopen(path, "w");
+    if (!f || fwrite(copy, 1, len < CORPUS ? len : CORPUS, f) == 0 || fclose(f) != 0)
+        die("cannot write %s", path);
 }
 
 void recorder_check(unsigned i)
@@ -69,6 +83,8 @@ void recorder_check(unsigned i)
     count(SIM_RECORDED);
     if (!res.from_start)
         count(SIM_RECORDED_ON);
+    if (!res.from_start && getenv("SAVE"))
+        save(getenv("SAVE"), i, len);
     if (res.full)
         count(SIM_RECORDED_SHORT);
 }
