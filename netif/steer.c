@@ -113,11 +113,14 @@ static bool about_us(const struct steer_wants *w, const rule *r)
            (!w->ports || (m->pdst == ALL_16 && is_port_of(w, ntohs(h->pdst))));
 }
 
+/* NOLINTBEGIN(bugprone-suspicious-memory-comparison): one of the union's members is all of its
+ * bytes */
 static bool same_match(const rule *a, const rule *b)
 {
     return a->flow_type == b->flow_type && memcmp(&a->h_u, &b->h_u, sizeof a->h_u) == 0 &&
            memcmp(&a->m_u, &b->m_u, sizeof a->m_u) == 0;
 }
+/* NOLINTEND(bugprone-suspicious-memory-comparison) */
 
 static void drop(const struct ethtool *e, uint32_t location)
 {
@@ -246,7 +249,7 @@ static bool switched_on(const struct ethtool *e)
 uint32_t steer_open(struct steer *s, const struct ethtool *e, const struct steer_wants *w)
 {
     *s = (struct steer){.e = *e};
-    rule *rules = calloc(2 * STEER_RULES, sizeof *rules);
+    rule *rules = calloc(2ul * STEER_RULES, sizeof *rules);
     struct table t;
     if (rules && switched_on(e) && look(e, &t) == 0) {
         unsigned own = own_rules(w, rules), all = all_rules(w, rules + own);

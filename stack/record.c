@@ -333,8 +333,8 @@ bool record_claim(struct record *r, struct zbuf *zb)
 /* ---- the two halves */
 
 #define FIRST_HALF sizeof(struct record_head)
-#define LAST_CALL  (256u * 1024u) /* room that there should be for one call */
-#define SKIP_MIN   64u            /* calls */
+#define LAST_CALL  (256u << 10) /* room that there should be for one call */
+#define SKIP_MIN   64u          /* calls */
 #define SKIP_MAX   65536u
 
 static bool in_second(const struct record *r)
