@@ -3,6 +3,7 @@
  *   SEED=n     the first seed; without it a fixed set, and then a fresh one that is printed
  *   SEEDS=n    how many (1 with SEED)
  *   TIME=s     goes on with fresh seeds for that long
+ *   FRESH=n    where those begin, and then they are 300; without it the clock says
  *   VERBOSE=1  what happens, line by line
  *   PCAP=file  the frames, for tcpdump and Wireshark
  *
@@ -19,6 +20,7 @@
 #include <unistd.h>
 
 #define FIXED    400u
+#define FRESH    300u
 #define FAILURES 5u  /* then we stop */
 #define STUCK_S  300 /* real seconds for one seed */
 
@@ -198,9 +200,14 @@ int main(void)
         failed = run(number("SEED", 0), n, time_s ? time(NULL) + (time_t)time_s : 0);
     } else {
         failed = run(1, seeds ? seeds : FIXED, 0);
-        uint64_t fresh = rng_mix((uint64_t)time(NULL) ^ (uint64_t)getpid()) >> 32;
+        uint64_t given = number("FRESH", 0);
+        uint64_t now = (uint64_t)time(NULL);
+        uint64_t fresh = given ? given : rng_mix(now ^ (uint64_t)getpid()) >> 32;
         printf("sim: fresh seeds from %llu\n", (unsigned long long)fresh);
-        failed += run(fresh, UINT32_MAX, time(NULL) + (time_t)(time_s ? time_s : 5));
+        if (given && !time_s)
+            failed += run(fresh, FRESH, 0);
+        else
+            failed += run(fresh, UINT32_MAX, (time_t)(now + (time_s ? time_s : 5)));
     }
     clock_gettime(CLOCK_MONOTONIC, &t1);
     report((double)(t1.tv_sec - t0.tv_sec) + (double)(t1.tv_nsec - t0.tv_nsec) / 1e9);
