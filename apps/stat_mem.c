@@ -5,11 +5,25 @@
 #include "../stack/zest.h"
 #include "say.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* Names are another process's words: what could move a terminal's cursor is not passed on. */
+static const char *plain(char *buf, size_t size, const char *name)
+{
+    size_t n = 0;
+    for (; name[n] && name[n] != '\n' && n + 1 < size; n++) {
+        buf[n] = name[n];
+        if (name[n] < ' ' || name[n] > '~')
+            buf[n] = '?';
+    }
+    buf[n] = 0;
+    return buf;
+}
 
 /* ---- reading */
 
@@ -93,26 +107,54 @@ void stat_mem_free(struct stat_mem *m)
     *m = (struct stat_mem){0};
 }
 
+/* A number in hexadecimal with `after` right behind it; steps over both. */
+static bool take_hex(const char **at, char after, uint64_t *out)
+{
+    char *end;
+    if (!isxdigit((unsigned char)**at))
+        return false;
+    errno = 0;
+    *out = strtoull(*at, &end, 16);
+    if (errno || *end != after)
+        return false;
+    *at = end + 1;
+    return true;
+}
+
+/* A field that may be anything, and the spaces after it. */
+static void skip_field(const char **at)
+{
+    *at += strcspn(*at, " ");
+    *at += strspn(*at, " ");
+}
+
+bool stat_mem_map_line(const char *line, uint64_t addr, char buf[STAT_PLACE])
+{
+    uint64_t from, to, off;
+    if (!take_hex(&line, '-', &from) || !take_hex(&line, ' ', &to) || addr < from || addr >= to)
+        return false;
+    skip_field(&line); /* rights */
+    if (!take_hex(&line, ' ', &off))
+        return false;
+    skip_field(&line); /* device */
+    skip_field(&line); /* inode */
+    const char *name = strrchr(line, '/');
+    if (*line != '/' || !name)
+        return false;
+    char text[101];
+    snprintf(buf, STAT_PLACE, "%s+0x%" PRIx64, plain(text, sizeof text, name + 1),
+             addr - from + off);
+    return true;
+}
+
 char *stat_mem_place(char buf[STAT_PLACE], int pid, uint64_t addr)
 {
     char path[64], line[PATH_MAX + 128];
     snprintf(buf, STAT_PLACE, "0x%" PRIx64, addr);
     snprintf(path, sizeof path, "/proc/%d/maps", pid);
     FILE *f = fopen(path, "re");
-    while (f && fgets(line, sizeof line, f)) {
-        uint64_t from, to, off;
-        int name = 0;
-        /* NOLINTNEXTLINE(cert-err34-c): the kernel writes it, and no number is too large */
-        if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %*s %" SCNx64 " %*s %*s %n", &from, &to, &off,
-                   &name) < 3 ||
-            addr < from || addr >= to || !name)
-            continue;
-        line[strcspn(line, "\n")] = 0;
-        const char *base = strrchr(line + name, '/');
-        if (base)
-            snprintf(buf, STAT_PLACE, "%.100s+0x%" PRIx64, base + 1, addr - from + off);
-        break;
-    }
+    while (f && fgets(line, sizeof line, f) && !stat_mem_map_line(line, addr, buf))
+        continue;
     if (f)
         fclose(f);
     return buf;
@@ -166,10 +208,11 @@ static void print_budgets(const struct stat_mem *m, FILE *to)
         const struct zbuf_budget_stat *b = &m->budget[i];
         char used[SAY_BYTES], left[SAY_BYTES], min[SAY_BYTES], max[SAY_BYTES], peak[SAY_BYTES],
             age[24];
+        char name[ZBUF_NAME_MAX];
         bool child = b->parent != b->id;
         fprintf(to, "%s%-*.*s %10s %10s %10s %10s %10s %9" PRIu64 " %9" PRIu64 " %10s%s\n",
-                child ? "  " : "", child ? 22 : 24, child ? 22 : 24, b->name,
-                say_bytes(used, b->used),
+                child ? "  " : "", child ? 22 : 24, child ? 22 : 24,
+                plain(name, sizeof name, b->name), say_bytes(used, b->used),
                 b->max ? say_bytes(left, b->max > b->used ? b->max - b->used : 0) : "-",
                 bytes_or_dash(min, b->min), bytes_or_dash(max, b->max),
                 say_bytes(peak, b->high_water), b->failures, b->fall_ups,
@@ -190,10 +233,11 @@ static void print_holders(const struct stat_mem *m, FILE *to)
     for (unsigned i = 0; i < m->holders; i++) {
         const struct zbuf_holder *h = &m->holder[i];
         const struct zbuf_budget_stat *b = budget_of(m, h->owner);
-        char who[ZEST_ADDR_TEXT], place[STAT_PLACE];
+        char who[ZEST_ADDR_TEXT], place[STAT_PLACE], name[ZBUF_NAME_MAX];
         struct zest_addr addr;
         fprintf(to, "  %3uK %9.2f s  %u reference%s  %s", h->size / 1024, (double)h->age_ns / 1e9,
-                h->refcount, h->refcount == 1 ? "" : "s", b ? b->name : "?");
+                h->refcount, h->refcount == 1 ? "" : "s",
+                plain(name, sizeof name, b ? b->name : "?"));
         if (zest_holder_addr(&addr, h->who))
             fprintf(to, "  connection with %s", zest_addr_text(&addr, who));
         if (h->site)
@@ -204,11 +248,12 @@ static void print_holders(const struct stat_mem *m, FILE *to)
 
 void stat_mem_text(const struct stat_mem *m, FILE *to)
 {
-    char used[SAY_BYTES], size[SAY_BYTES];
+    char used[SAY_BYTES], size[SAY_BYTES], comm[sizeof m->comm], name[ZBUF_NAME_MAX];
     fprintf(to,
             "%s, process %d, pool %s: %s of %s held in %" PRIu64 " segments; %s pages; %u of %u "
             "slabs free; %" PRIu64 " drains%s\n",
-            m->comm, m->pid, m->pool.name[0] ? m->pool.name : "without a name",
+            plain(comm, sizeof comm, m->comm), m->pid,
+            m->pool.name[0] ? plain(name, sizeof name, m->pool.name) : "without a name",
             say_bytes(used, m->pool.used), say_bytes(size, m->pool.size), m->pool.live,
             zbuf_pages_name(m->pool.pages), m->pool.slabs_free, m->pool.slabs, m->pool.drains,
             m->pool.debug ? "; debug mode" : "");

@@ -32,5 +32,8 @@ void stat_mem_json(const struct stat_mem *m, FILE *to); /* one line */
 /* "zest+0x1234": the place in process pid that addr is, for addr2line; or the address. */
 #define STAT_PLACE 128
 char *stat_mem_place(char buf[STAT_PLACE], int pid, uint64_t addr);
+/* The same by one line of /proc/PID/maps: false, with nothing written, if addr is not in that
+ * range, no file is mapped there, or the line is not one. */
+bool stat_mem_map_line(const char *line, uint64_t addr, char buf[STAT_PLACE]);
 
 #endif

@@ -1,9 +1,14 @@
 /* reader.c - statistics of another process's pool. See mirror.h.
  *
  * Counters come from the shared file. Who holds which segment is in the segments' headers: those
- * are read with process_vm_readv(2), which asks for the same right as a debugger. */
+ * are read with process_vm_readv(2), which asks for the same right as a debugger.
+ *
+ * The other process may be damaged or mean harm, and change the file meanwhile: nothing in it is an
+ * index or a length here before it was looked at, once, and a file that could shrink under the
+ * mapping is not mapped. */
 #include <dirent.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -53,7 +58,7 @@ static int find(int pid, unsigned index, int *out)
     if (last < 0)
         return -ENOENT;
     snprintf(path, sizeof path, "/proc/%d/fd/%d", pid, last);
-    *out = open(path, O_RDONLY | O_CLOEXEC);
+    *out = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* it may be something else by now */
     return *out < 0 ? -errno : 0;
 }
 
@@ -64,7 +69,8 @@ int zbuf_reader_open(int pid, unsigned index, struct zbuf_reader **out)
         return err;
     struct stat st;
     struct mirror *m = MAP_FAILED;
-    if (fstat(fd, &st) != 0 || st.st_size != (off_t)sizeof *m)
+    if (fstat(fd, &st) != 0 || st.st_size != (off_t)sizeof *m ||
+        !(fcntl(fd, F_GET_SEALS) & F_SEAL_SHRINK))
         err = -EPROTO;
     else if ((m = mmap(NULL, sizeof *m, PROT_READ, MAP_SHARED, fd, 0)) == MAP_FAILED)
         err = -errno;
@@ -131,6 +137,9 @@ int zbuf_reader_pool_stat(const struct zbuf_reader *rd, struct zbuf_pool_stat *o
         memcpy(out, &rd->m->pool, sizeof *out);
     } while (!read_ok(rd->m, seq, tries--));
     out->name[sizeof out->name - 1] = 0;
+    uint8_t debug;
+    memcpy(&debug, &out->debug, sizeof debug);
+    out->debug = debug != 0;
     return 0;
 }
 
@@ -145,12 +154,15 @@ int zbuf_reader_budget_stats(const struct zbuf_reader *rd, struct zbuf_budget_st
     do {
         seq = read_begin(m);
         n = 0;
-        for (uint32_t i = 0; i < m->budgets_used && i < ZBUF_BUDGETS; i++) {
+        for (uint32_t i = 0; i < ZBUF_BUDGETS && i < m->budgets_used; i++) {
             if (!m->open[i])
                 continue;
             if (n < max) {
                 memcpy(&out[n], &m->budget[i], sizeof out[n]);
                 out[n].name[sizeof out[n].name - 1] = 0;
+                out[n].id = (uint16_t)i;
+                if (out[n].parent >= ZBUF_BUDGETS)
+                    out[n].parent = out[n].id;
             }
             n++;
         }
@@ -223,13 +235,16 @@ static int add_slab(const struct zbuf_reader *rd, uint32_t slab, unsigned cls,
 static int walk(const struct zbuf_reader *rd, struct oldest *oldest)
 {
     const struct mirror *m = rd->m;
+    const uint32_t slabs = __atomic_load_n(&m->slabs, __ATOMIC_RELAXED);
     uint64_t id[BATCH];
     if (gone(rd))
         return -ESTALE;
+    if (slabs > POOL_SLABS_MAX)
+        return -EPROTO;
     oldest->now_ns = pool_now(m);
     oldest_begin(oldest);
-    for (uint32_t i = 0; i < m->slabs; i++) {
-        uint32_t left = m->slabs - i, n = left < BATCH ? left : BATCH;
+    for (uint32_t i = 0; i < slabs; i++) {
+        uint32_t left = slabs - i, n = left < BATCH ? left : BATCH;
         int err = i % BATCH ? 0 : fetch(rd, m->slab_id + i * sizeof id[0], id, n * sizeof id[0]);
         uint32_t cls = err ? CLASS_NONE : slab_cls(id[i % BATCH]);
         if (cls < ZBUF_CLASSES)
@@ -238,7 +253,7 @@ static int walk(const struct zbuf_reader *rd, struct oldest *oldest)
             return err;
     }
     oldest_finish(oldest);
-    return (int)oldest->live;
+    return oldest->live < INT_MAX ? (int)oldest->live : INT_MAX;
 }
 
 int zbuf_reader_holders(const struct zbuf_reader *rd, struct zbuf_holder *out, unsigned max)

@@ -1,6 +1,7 @@
 /* zbuf_debug_test.c - the pool that explains itself: debug mode, who holds what, and other
  * processes' pools. */
 #include <stdio.h>
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 
@@ -539,7 +540,7 @@ static void another_version_is_refused(void)
     struct zbuf_reader *rd = NULL;
     struct stat st;
     struct zbuf_pool *pool = pool_of(2 * MIB); /* for its size */
-    int other = memfd_create("zbuf-pool", MFD_CLOEXEC), own = -1;
+    int other = memfd_create("zbuf-pool", MFD_CLOEXEC | MFD_ALLOW_SEALING), own = -1;
     char path[64], link[64] = "";
     for (int fd = 3; fd < other; fd++) {
         snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
@@ -554,6 +555,8 @@ static void another_version_is_refused(void)
     char head[128];
     CU_ASSERT_EQUAL(pread(own, head, sizeof head, 0), sizeof head);
     CU_ASSERT_EQUAL(pwrite(other, head, sizeof head, 0), sizeof head);
+    CU_ASSERT_EQUAL(zbuf_reader_open(getpid(), 1, &rd), -EPROTO); /* it could shrink */
+    CU_ASSERT_EQUAL(fcntl(other, F_ADD_SEALS, F_SEAL_SHRINK), 0);
     CU_ASSERT_EQUAL(zbuf_reader_open(getpid(), 1, &rd), 0);
     zbuf_reader_close(rd);
     head[8]++; /* the version */
