@@ -326,6 +326,18 @@ struct netif_loop_wait {
 NETIF_API int netif_loop_wait(struct netif_loop *nl, struct netif_loop_wait *w);
 /* Not any more; allowed at any time. netif_loop_stop() does it for all. */
 NETIF_API void netif_loop_wait_stop(struct netif_loop *nl, struct netif_loop_wait *w);
+/* For a loop of one's own: what netif_loop does about its link. Of cfg it takes nif, z,
+ * on_link_change and ctx. */
+struct netif_watch;
+NETIF_API int netif_watch_open(const struct netif_loop_config *cfg, struct netif_watch **out);
+/* For poll(); -1: this link has nothing to tell. */
+NETIF_API int netif_watch_fd(const struct netif_watch *w);
+/* After each turn. readable: the descriptor is. 0, or -errno of a link that is gone for good: then
+ * what the stack sends is to be given back to the pool (zbuf_tx_done()). *again_ns: when to call it
+ * next, if nothing happens before. netif_fd() may have changed. */
+NETIF_API int netif_watch_turn(struct netif_watch *w, bool readable, uint64_t now_ns,
+                               uint64_t *again_ns);
+NETIF_API void netif_watch_close(struct netif_watch *w);
 /* CLOCK_MONOTONIC in nanoseconds: the time that the loop gives the stack. */
 NETIF_API uint64_t netif_now(void);
 

@@ -1,8 +1,8 @@
 /* netif_driver.c - a thread that joins a link and an instance's stack, in real time.
  *
- * Each turn, locked: frames in, frames out, the next deadline. Then it sleeps, unlocked, until the
- * link has something, the deadline comes, or a call rings the eventfd because it changed what there
- * is to do. */
+ * Each turn, locked: frames in, frames out, what happened to the link, the next deadline. Then it
+ * sleeps, unlocked, until the link has something, the deadline comes, or a call rings the eventfd
+ * because it changed what there is to do. */
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,6 +22,9 @@ struct sockets_netif {
     int bell; /* eventfd */
     atomic_bool stop;
     bool running;
+    struct netif_watch *watch; /* of the interface */
+    bool heard;                /* it has something to tell */
+    _Atomic int error;         /* -errno of a link that is gone */
 };
 
 int sockets_netif_new(struct netif *nif, struct sockets_netif **out)
@@ -65,11 +68,42 @@ struct sockets_driver sockets_netif_driver(struct sockets_netif *n)
     return (struct sockets_driver){.ctx = n, .now_ns = driver_now_ns, .kick = driver_kick};
 }
 
+/* The cable is cut: frames fall out of its end, and the stack's timers go on. */
+static uint64_t lose(struct sockets_netif *n, struct zest *z)
+{
+    struct zest_frame out[BURST];
+    unsigned sent = zest_output(z, netif_now(), out, BURST);
+
+    for (unsigned i = 0; i < sent; i++)
+        for (unsigned k = 0; k < out[i].n; k++)
+            zbuf_tx_done(n->s->cfg.stack.pool, out[i].seg[k].addr);
+    return sent ? 0 : ZEST_NEVER;
+}
+
+/* What happened to the link; *again_ns: when it wants to be looked at, if that is sooner. */
+static void look_after(struct sockets_netif *n, uint64_t now, uint64_t *again_ns)
+{
+    uint64_t at_ns;
+    int error = netif_watch_turn(n->watch, n->heard, now, &at_ns);
+
+    n->heard = false;
+    if (at_ns < *again_ns)
+        *again_ns = at_ns;
+    if (!error)
+        return;
+    n->error = error;
+    fprintf(stderr, "zest: %s is gone: %s\n", netif_caps(n->nif)->name, strerror(-error));
+    *again_ns = 0;
+}
+
 /* One turn, locked. Returns when to come back. */
 static uint64_t turn(struct sockets_netif *n, struct zest *z)
 {
     const struct netif_caps *caps = netif_caps(n->nif);
     struct zbuf *in[BURST];
+
+    if (n->error)
+        return lose(n, z);
     struct zest_frame out[BURST];
     unsigned got = netif_rx(n->nif, in, BURST);
     uint64_t now = netif_now();
@@ -80,15 +114,18 @@ static uint64_t turn(struct sockets_netif *n, struct zest *z)
     unsigned sent = room ? zest_output(z, now, out, room < BURST ? room : BURST) : 0;
     if (sent)
         netif_tx(n->nif, out, sent);
-    if (netif_kick(n->nif) < 0 || !room)
-        return now + NO_ROOM_NS;
-    return got || sent ? now : ZEST_NEVER;
+    uint64_t again = netif_kick(n->nif) < 0 || !room ? now + NO_ROOM_NS
+                     : got || sent                   ? now
+                                                     : ZEST_NEVER;
+    look_after(n, now, &again);
+    return again;
 }
 
 static void nap(struct sockets_netif *n, uint64_t until_ns)
 {
-    struct pollfd fds[2] = {{.fd = n->bell, .events = POLLIN},
-                            {.fd = netif_fd(n->nif), .events = POLLIN}};
+    struct pollfd fds[3] = {{.fd = n->bell, .events = POLLIN},
+                            {.fd = n->error ? -1 : netif_fd(n->nif), .events = POLLIN},
+                            {.fd = n->error ? -1 : netif_watch_fd(n->watch), .events = POLLIN}};
     uint64_t now = netif_now();
     uint64_t for_ns = until_ns > now ? until_ns - now : 0;
     uint64_t rung;
@@ -96,10 +133,13 @@ static void nap(struct sockets_netif *n, uint64_t until_ns)
     if (for_ns > LONGEST_NAP_NS)
         for_ns = LONGEST_NAP_NS;
     struct timespec ts = {(time_t)(for_ns / NS_PER_S), (long)(for_ns % NS_PER_S)};
-    if (ppoll(fds, 2, &ts, NULL) > 0 && fds[0].revents) {
+    if (ppoll(fds, 3, &ts, NULL) <= 0)
+        return;
+    if (fds[0].revents) {
         ssize_t ignored = read(n->bell, &rung, sizeof rung);
         (void)ignored;
     }
+    n->heard = fds[2].revents != 0;
 }
 
 static void *run(void *arg)
@@ -118,6 +158,11 @@ static void *run(void *arg)
 int sockets_netif_start(struct sockets_netif *n, struct sockets *s)
 {
     n->s = s;
+    const struct netif_loop_config cfg = {.nif = n->nif, .z = sockets_lock(s)};
+    int rc = netif_watch_open(&cfg, &n->watch);
+    sockets_unlock(s);
+    if (rc)
+        return rc;
     int err = pthread_create(&n->thread, NULL, run, n);
     n->running = err == 0;
     return -err;
@@ -130,6 +175,12 @@ void sockets_netif_stop(struct sockets_netif *n)
         ring(n);
         pthread_join(n->thread, NULL);
     }
+    netif_watch_close(n->watch);
     close(n->bell);
     free(n);
+}
+
+int sockets_netif_error(const struct sockets_netif *n)
+{
+    return n->error;
 }

@@ -90,6 +90,9 @@ SOCKETS_API struct sockets_driver sockets_netif_driver(struct sockets_netif *n);
 SOCKETS_API int sockets_netif_start(struct sockets_netif *n, struct sockets *s);
 /* Ends the thread and frees n; the instance can still be closed afterwards, not used. */
 SOCKETS_API void sockets_netif_stop(struct sockets_netif *n);
+/* -errno once the link is gone for good, which is also said on standard error; connections then end
+ * by their own time-outs. 0 = it is there. */
+SOCKETS_API int sockets_netif_error(const struct sockets_netif *n);
 
 /* ---- the system calls */
 

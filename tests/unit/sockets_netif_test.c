@@ -1,6 +1,7 @@
 /* sockets_netif_test.c - sockets over a link in real time: a TAP interface in a network namespace
  * of its own, with the Linux stack as the peer. Skipped where that can't be made. */
 #include <arpa/inet.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/sockios.h>
 #include <linux/tcp.h>
@@ -393,11 +394,51 @@ static void ecn_with_linux(void)
     CU_ASSERT(write_file("/proc/sys/net/ipv4/tcp_ecn", "2"));
 }
 
+static uint32_t mss_of(int fd)
+{
+    struct tcp_info i = {0};
+    socklen_t len = sizeof i;
+    CU_ASSERT_EQUAL(sockets_getsockopt(s, fd, IPPROTO_TCP, TCP_INFO, &i, &len), 0);
+    return i.tcpi_snd_mss;
+}
+
+/* The interface's MTU becomes smaller, and then the interface is gone: an open connection hears of
+ * the one, and is lost with the other, with what it still had to send. */
+static void the_link_is_watched(void)
+{
+    struct line l = {"zest to Linux", {true, -1}, {false, -1}, 0};
+    struct ifreq r = {.ifr_mtu = 1000};
+    char command[64];
+    static const char bytes[50000];
+
+    snprintf(r.ifr_name, sizeof r.ifr_name, "%.15s", netif_caps(nif)->name);
+    join_ends(&l);
+    CU_ASSERT(mss_of(l.from.fd) > 1400);
+    CU_ASSERT_EQUAL(sockets_netif_error(driver), 0);
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    CU_ASSERT_EQUAL(ioctl(fd, SIOCSIFMTU, &r), 0);
+    close(fd);
+    for (unsigned i = 0; i < 1000 && mss_of(l.from.fd) > 960; i++)
+        usleep(20000);
+    CU_ASSERT(mss_of(l.from.fd) <= 960);
+
+    snprintf(command, sizeof command, "ip link del %s", netif_caps(nif)->name);
+    CU_ASSERT_EQUAL(system(command), 0);
+    for (unsigned i = 0; i < 1000 && sockets_netif_error(driver) == 0; i++)
+        usleep(20000);
+    CU_ASSERT_EQUAL(sockets_netif_error(driver), -ENODEV);
+    CU_ASSERT_EQUAL(end_send(&l.from, bytes, sizeof bytes, 0), (ssize_t)sizeof bytes);
+    end_close(&l.from);
+    end_close(&l.to);
+}
+
 int main(int argc, char **argv)
 {
     static const struct check tests[] = {CHECK(echo_of_bulk), CHECK(time_outs_and_refusal),
                                          CHECK(urgent_data_as_on_linux), CHECK(long_urgent_data),
-                                         CHECK(ecn_with_linux)};
+                                         CHECK(ecn_with_linux),
+                                         /* the last: nothing comes after it */
+                                         CHECK(the_link_is_watched)};
 
     bool inside = enter_namespace();
     if (inside)
@@ -406,7 +447,8 @@ int main(int argc, char **argv)
         printf("needs network namespaces and /dev/net/tun\n");
         return 77;
     }
-    int ret = check_run("sockets_netif", tests, 5, argc > 1 ? argv[1] : NULL);
+    int ret = check_run("sockets_netif", tests, sizeof tests / sizeof tests[0],
+                        argc > 1 ? argv[1] : NULL);
     sockets_netif_stop(driver);
     sockets_fini(s);
     netif_close(nif);
