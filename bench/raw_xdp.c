@@ -6,9 +6,10 @@
  * for; it is attached by a bpf_link, which ends with the process however that ends.
  *
  *   send      the same frame over and over, as fast as the ring takes it: frames completed
- *   receive   takes what comes and gives the buffer back: frames counted
- *   reflect   swaps the MAC addresses of what comes and sends it back from where it lies
- *   ping      one frame to a reflector and back, again and again: median and 99th percentile
+ *   receive   takes what comes and gives the buffer back: frames counted; --len beyond a page: of
+ * several descriptors, as many as there are pages (send, too) reflect   swaps the MAC addresses of
+ * what comes and sends it back from where it lies ping      one frame to a reflector and back,
+ * again and again: median and 99th percentile
  *
  * Received buffers go straight back to the fill ring and frames to send are taken from the top of a
  * stack, so the memory in use is as little, and as warm, as it can be. That is deliberate: this is
@@ -59,6 +60,7 @@ enum {
     FRAMES = 2 * RING,
     PAYLOAD = RING * CHUNK,
     RX_ROOM = CHUNK - 256,
+    LEN_MAX = 16 * CHUNK, /* of 18 descriptors that the kernel takes a frame in copy mode */
     PINGS_MAX = 1 << 20
 };
 
@@ -235,7 +237,7 @@ static void mac_of(const char *ifname, uint8_t mac[6])
 /* EtherType 0x88b5 is for local experiments (IEEE 802): no kernel does anything with it. */
 static void write_frame(uint8_t *p, const uint8_t src[6])
 {
-    memset(p, 0x5a, opt.len);
+    memset(p, 0x5a, opt.len < CHUNK ? opt.len : CHUNK);
     memcpy(p, opt.dst, 6);
     memcpy(p + 6, src, 6);
     p[12] = 0x88;
@@ -283,6 +285,12 @@ static uint32_t reap(bool to_fill)
     return n;
 }
 
+/* A frame that no page holds. */
+static bool large(void)
+{
+    return opt.len > RX_ROOM;
+}
+
 /* Up to `frames` frames onto the TX ring. Returns how many. */
 static uint32_t put(uint32_t frames)
 {
@@ -294,12 +302,13 @@ static uint32_t put(uint32_t frames)
         return 0;
     for (uint32_t f = 0; f < frames; f++) {
         /* With several descriptors a frame: a header's worth each, and the rest in the last. All
-         * but the first point at one chunk that is not on the stack. */
+         * but the first point at one chunk that is not on the stack. Of a large frame, a page each.
+         */
         uint32_t at = 0;
         for (uint32_t s = 0; s < opt.segs; s++) {
-            uint32_t n = s + 1 == opt.segs ? opt.len - at : 54;
+            uint32_t n = s + 1 == opt.segs ? opt.len - at : large() ? (uint32_t)CHUNK : 54;
             struct xdp_desc *d = xsk_ring_prod__tx_desc(&x.tx, idx + f * opt.segs + s);
-            d->addr = (s == 0 ? x.free[x.n_free - 1 - f] : PAYLOAD) + at;
+            d->addr = (s == 0 ? x.free[x.n_free - 1 - f] : PAYLOAD) + (large() ? 0 : at);
             d->len = n;
             d->options = s + 1 == opt.segs ? 0 : XDP_PKT_CONTD;
             at += n;
@@ -324,10 +333,12 @@ static uint64_t run_send(const uint8_t src[6], uint64_t end_ns)
 {
     for (uint32_t i = RING; i < FRAMES; i++)
         write_frame(x.area + (size_t)i * CHUNK, src);
+    /* As many pages, or a burst of large frames would fill the receiver's ring. */
+    uint32_t n = large() ? (opt.batch + opt.segs - 1) / opt.segs : opt.batch;
     while (!stop && now_ns() < end_ns) {
         for (int i = 0; i < 16; i++) {
             reap(false);
-            put(opt.batch);
+            put(n);
             kick();
         }
     }
@@ -349,11 +360,11 @@ static uint64_t run_receive(uint64_t end_ns, uint64_t *bytes, uint64_t *first_ns
         for (uint32_t i = 0; i < n; i++) {
             const struct xdp_desc *d = xsk_ring_cons__rx_desc(&x.rx, ri + i);
             *bytes += d->len;
+            frames += !(d->options & XDP_PKT_CONTD);
             *xsk_ring_prod__fill_addr(&x.fill, fi + i) = xsk_umem__extract_addr(d->addr);
         }
         xsk_ring_prod__submit(&x.fill, n);
         xsk_ring_cons__release(&x.rx, n);
-        frames += n;
         *last_ns = now_ns();
         if (*first_ns == 0)
             *first_ns = *last_ns;
@@ -582,9 +593,14 @@ static void parse(int argc, char **argv)
         usage();
         exit(2);
     }
-    if (opt.len < 60 || opt.len > RX_ROOM || opt.batch == 0 || opt.batch > RING / 4 ||
-        opt.segs == 0 || opt.segs > 4 || opt.len <= 54 * opt.segs)
-        die("an option is out of range (frames are 60 to %d bytes)", RX_ROOM);
+    if (large() && opt.segs == 1)
+        opt.segs = (opt.len + CHUNK - 1) / CHUNK;
+    if (large() && (opt.mode == REFLECT || opt.mode == PING))
+        die("frames of more than a page are sent and received only");
+    if (opt.len < 60 || opt.len > LEN_MAX || opt.batch == 0 || opt.batch > RING / 4 ||
+        opt.segs == 0 || (!large() && (opt.segs > 4 || opt.len <= 54 * opt.segs)) ||
+        (large() && opt.segs != (opt.len + CHUNK - 1) / CHUNK))
+        die("an option is out of range (frames are 60 to %d bytes)", LEN_MAX);
     opt.cpu = (int)cpu;
     if (!opt.name)
         opt.name = mode_names[opt.mode];
