@@ -12,24 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define HOST_POOL_DEF (64u << 20) /* for each queue */
-
 /* ---- opening */
-
-/* For so many queues. */
-static int open_pool(struct host *h, const struct host_options *o, unsigned n)
-{
-    struct zbuf_pool_config cfg = {.size = o->pool_size ? o->pool_size : n * (size_t)HOST_POOL_DEF,
-                                   .no_huge = o->no_huge};
-    h->pool = zbuf_pool_create(&cfg);
-    if (h->pool) /* what is sent shall leave room for what is received and for the link */
-        return zbuf_budget_resize(zbuf_budget_app(h->pool), 0, zbuf_pool_size(h->pool) / 2);
-    int err = errno;
-    char size[SAY_BYTES];
-    say("cannot get %s of memory for the pool: %s; try a smaller --pool", say_bytes(size, cfg.size),
-        strerror(err));
-    return -err;
-}
 
 /* Everything that the link decides, and one secret. number: of a pair's. */
 static int open_stack(struct host *h, const struct host_options *o, const struct zest_addr *ip,
@@ -106,7 +89,7 @@ int host_open(struct host *h, const struct host_options *o, struct ev_loop *loop
 {
     *h = (struct host){.opt = o, .loop = loop, .members = 1, .core = o->core};
     host_pin(o->core);
-    int rc = open_pool(h, o, 1);
+    int rc = host_open_pool(h, o, 1);
     if (rc == 0)
         rc = host_open_links(h->pool, o, 1, &h->nif);
     if (rc == 0)
@@ -120,7 +103,7 @@ int host_open_pair(struct host h[2], const struct host_options *o, struct ev_loo
 {
     h[0] = h[1] = (struct host){.opt = o, .loop = loop, .members = 1, .core = o->core};
     host_pin(o->core);
-    int rc = open_pool(&h[0], o, 1);
+    int rc = host_open_pool(&h[0], o, 1);
     if (rc < 0)
         return rc;
     h[1].pool = h[0].pool;
@@ -165,7 +148,7 @@ int host_open_queues(struct host *h, unsigned n, const struct host_options *o)
     struct netif_group *group = NULL;
     for (unsigned i = 0; i < n; i++)
         h[i] = (struct host){.opt = o, .member = i, .members = n, .core = nth_core(o->core, i)};
-    int rc = open_pool(&h[0], o, n);
+    int rc = host_open_pool(&h[0], o, n);
     if (rc < 0)
         return rc;
     rc = host_open_links(h[0].pool, o, n, links);

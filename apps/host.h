@@ -59,7 +59,8 @@ struct host_options {
     uint32_t snd_buf, rcv_buf;
     uint32_t max_conns;
     int core; /* -1 = any */
-    bool no_huge, spin, counters;
+    bool no_huge, huge_1g, have_node, spin, counters;
+    uint32_t node;             /* NUMA */
     const char *record, *pcap; /* files; NULL = none */
     uint64_t record_max, pcap_max;
     bool no_offload;
@@ -122,6 +123,8 @@ int host_close_pair(struct host h[2]);
 size_t host_pool_used(const struct host *h);
 
 /* host_link.c: n links, for n queues of what the options name. 0, or -errno after saying why. */
+/* Makes the pool, for n queues; 0 or -errno, having said why. */
+int host_open_pool(struct host *h, const struct host_options *o, unsigned n);
 int host_open_links(struct zbuf_pool *pool, const struct host_options *o, unsigned n,
                     struct netif **out);
 

@@ -26,6 +26,8 @@ enum {
     O_RING,
     O_POOL,
     O_NO_HUGE,
+    O_HUGE_1G,
+    O_NODE,
     O_SND_BUF,
     O_RCV_BUF,
     O_CONNS,
@@ -96,6 +98,9 @@ const struct opt host_opts[] = {
     {O_POOL, "pool", "SIZE",
      "memory for all packets, sent and received (default: 64M for each queue)"},
     {O_NO_HUGE, "no-huge", NULL, "do not ask for huge pages"},
+    {O_HUGE_1G, "huge-1g", NULL,
+     "memory of 1 GiB pages, if any are free; --pool is rounded up to them"},
+    {O_NODE, "node", "N", "memory on NUMA node N (the card's), or not at all"},
     {O_SND_BUF, "snd-buf", "SIZE",
      "most bytes that a connection queues (default: 1M; echo: less when there are many)"},
     {O_RCV_BUF, "rcv-buf", "SIZE", "largest receive window of a connection (default: likewise)"},
@@ -193,6 +198,13 @@ bool host_option(struct host_options *o, int key, const char *name, const char *
         return true;
     case O_NO_HUGE:
         o->no_huge = true;
+        return true;
+    case O_HUGE_1G:
+        o->huge_1g = true;
+        return true;
+    case O_NODE:
+        o->have_node = true;
+        o->node = (uint32_t)opt_number(name, arg, 0, 1023);
         return true;
     case O_SND_BUF:
         o->snd_buf = (uint32_t)opt_size(name, arg, 4096, 1u << 30);
