@@ -339,7 +339,9 @@ static void instant(void)
     }
     if (sim.steps % 64 == 0)
         inside_owners();
-    if (sim.steps >= 64 && (sim.steps & (sim.steps - 1)) == 0)
+    /* At 64, 256, 1024 ... steps. */
+    if (sim.steps >= 64 && (sim.steps & (sim.steps - 1)) == 0 &&
+        __builtin_ctzll(sim.steps) % 2 == 0)
         for (unsigned i = 0; i < sim.plan.stacks; i++)
             if (sim.node[i].alive)
                 recorder_check(i);
