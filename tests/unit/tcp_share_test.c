@@ -3,6 +3,7 @@
 #include <errno.h>
 
 #include "peer.h"
+#include "player.h"
 
 #define SHARE_COUNT 3u
 #define SHARE_INDEX 1u
@@ -314,10 +315,37 @@ static void a_change_of_port_is_refused(void)
     peer_close(&p);
 }
 
+static void a_change_of_port_plays_again(void)
+{
+    static uint8_t memory[ZEST_RECORD_MIN], file[ZEST_RECORD_MIN];
+    struct zest_replay_result res;
+    struct zest_recording rec;
+
+    peer_open(&p, &(struct zest_config){.share_count = SHARE_COUNT,
+                                        .share_index = SHARE_INDEX,
+                                        .record_mem = memory,
+                                        .record_size = sizeof memory});
+    CU_ASSERT_EQUAL_FATAL(peer_connect(&p, "10.0.0.2", NULL), 0);
+    peer_flush(&p);
+    CU_ASSERT_EQUAL(zest_change_port(p.z, p.conn, 0), 0);
+    CU_ASSERT_EQUAL(zest_change_port(p.z, p.conn, 40000), 0);
+    peer_flush(&p);
+    p.stack_port = 40000;
+    peer_send(&p, S | A, 0, 1, NULL, 0);
+    CU_ASSERT_EQUAL(zest_change_port(p.z, p.conn, 0), -EISCONN);
+    CU_ASSERT_EQUAL(peer_state(&p), ZEST_ESTABLISHED);
+    size_t len = player_gather(p.z, file, &rec);
+    CU_ASSERT_EQUAL(replay(file, len, &res), 0);
+    CU_ASSERT_EQUAL(res.end, ZEST_REPLAY_IDENTICAL);
+    player_end();
+    peer_close(&p);
+}
+
 CHECK_MAIN("tcp share", CHECK(only_a_listener_claims_a_syn),
            CHECK(an_established_connection_claims_all),
            CHECK(a_half_open_connection_claims_what_fits), CHECK(the_answer_names_its_connection),
            CHECK(chains_are_claimed_alike), CHECK(what_is_no_segment_stays),
            CHECK(icmp_errors_follow_their_connection), CHECK(a_share_must_be_one_of_the_count),
            CHECK(ports_are_those_of_the_share), CHECK(a_change_of_port_begins_anew),
-           CHECK(before_the_syn_nobody_is_told), CHECK(a_change_of_port_is_refused))
+           CHECK(before_the_syn_nobody_is_told), CHECK(a_change_of_port_is_refused),
+           CHECK(a_change_of_port_plays_again))
