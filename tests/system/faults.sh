@@ -6,6 +6,10 @@
 . "$(dirname "$0")/lib.sh"
 lab_enter "$@"
 needs xdp
+command -v pv >/dev/null || {
+    echo "needs pv"
+    exit 77
+}
 
 # slow_echo: SIZE bytes through the echo in about three seconds, in the background; echoed waits for it
 slow_echo() {

@@ -50,6 +50,10 @@ two_syns() {
     cat "$LAB_TMP/tcpdump.log"
     grep '^2 packets captured' "$LAB_TMP/tcpdump.log"
 }
+command -v tcpdump >/dev/null || {
+    skipped "a file at its own pace: tcpdump is not installed"
+    finish
+}
 check "a file of two SYNs, a second apart" two_syns
 slow() { # at its own pace: not in less time than it covers
     local from=$SECONDS
