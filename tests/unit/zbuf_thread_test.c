@@ -170,20 +170,25 @@ static void *frees_and_sleeps(void *zbs)
 
 static void a_depot_lies_between_two_threads(void)
 {
-    static struct zbuf *all[2048];
+    static struct zbuf *all[2048], *freed[1024];
     pthread_t t;
     play.stage = 0;
     pool = pool_of(4 * MIB);
     struct zbuf_budget *app = zbuf_budget_app(pool);
     struct zbuf_budget *other = zbuf_budget_create(pool, "other", 0, 0);
     CU_ASSERT_EQUAL(zbuf_alloc_bulk(app, FITS(2048), all, 1024), 1024);
+    memcpy(freed, all, sizeof freed);
     CU_ASSERT_EQUAL_FATAL(pthread_create(&t, NULL, frees_and_sleeps, all), 0);
     wait_for(1);
     uint32_t there = depot_segs(pool, 0, 1);
     CU_ASSERT(there >= 512);
     CU_ASSERT_EQUAL(stat_of(pool).live, 0);
-    /* It is what the next allocations get, */
+    /* It is what the next allocations get, in the order in which they were freed, */
     CU_ASSERT_EQUAL(zbuf_alloc_bulk(app, FITS(2048), all, 256), 256);
+    unsigned first = 0;
+    while (first < 1024 - 256 && freed[first] != all[0])
+        first++;
+    CU_ASSERT_EQUAL(memcmp(freed + first, all, 256 * sizeof all[0]), 0);
     CU_ASSERT_EQUAL(depot_segs(pool, 0, 1), there - 256);
     CU_ASSERT_EQUAL(stat_of(pool).live, 256);
     /* and who is short of memory, whoever that is. */
