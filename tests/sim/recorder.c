@@ -14,8 +14,8 @@
 
 #define CORPUS  4096u /* bytes */
 #define EVERY   8u    /* seeds, one is recorded */
-#define MEM_MIN (12u << 10)
-#define MEM_MAX (256u << 10)
+#define MEM_MIN (16u << 10)
+#define MEM_MAX (96u << 10)
 
 static uint8_t *ring[STACKS], *copy;
 
