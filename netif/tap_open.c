@@ -222,8 +222,10 @@ int netif_open_tap_queues(const struct netif_tap_config *cfg, unsigned n, struct
     }
     if (rc == 0)
         rc = set_host_side(cfg, ifname, mtu, err);
-    for (unsigned i = 0; i < made && rc; i++)
+    for (unsigned i = 0; i < made && rc; i++) {
         tap_ops.close(out[i]);
+        out[i] = NULL; /* as it was: the caller closes what it was given */
+    }
     return rc;
 }
 
