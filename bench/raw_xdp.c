@@ -627,6 +627,8 @@ int main(int argc, char **argv)
     uint32_t key = opt.queue;
     if (bpf_map_update_elem(x.map_fd, &key, &x.fd, BPF_ANY) < 0)
         die("XSKMAP: %s", strerror(errno));
+    if (opt.mode == RECEIVE || opt.mode == REFLECT) /* for who waits to begin at the other end */
+        fprintf(stderr, "raw_xdp: ready\n");
     run();
     xsk_socket__delete(x.xsk);
     xsk_umem__delete(x.umem);

@@ -111,6 +111,10 @@ for command in "ip link del z0" "ip -n peer link del p0"; do
 done
 
 # TAP: the kernel's side.
+has_tun || {
+    skipped "faults of a TAP: no /dev/net/tun"
+    finish
+}
 tap_link() {
     LAB_LINK=(--tap t0 --ip 10.78.0.2/24 --host-ip 10.78.0.1/24)
     LAB_TAP_IP=10.78.0.2

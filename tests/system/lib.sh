@@ -22,8 +22,14 @@ export ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}detect_leaks=0"
     exit 77
 }
 
-needs() { # needs xdp | needs tap: ends the test as skipped if the lab is less
+has_tun() { [ -c /dev/net/tun ]; }
+needs() { # needs xdp | needs tap | needs tun: ends the test as skipped if the lab is less, or has no TAP
+    [ "$1" != tun ] || has_tun || {
+        echo "needs /dev/net/tun"
+        exit 77
+    }
     case "$1/$LAB" in
+    tun/*) return ;;
     xdp/xdp | tap/xdp | tap/tap) return ;;
     xdp/*) echo "needs root: AF_XDP and network namespaces" ;;
     tap/*) echo "needs root, or user namespaces (unshare -Urn) and /dev/net/tun" ;;

@@ -4,6 +4,7 @@
 . "$(dirname "$0")/lib.sh"
 lab_enter "$@"
 needs tap
+needs tun
 FRAMES=$BUILD/system/netif_frames
 
 reflected() { # reflected MTU: through the TAP, and back

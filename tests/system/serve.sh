@@ -4,10 +4,11 @@
 . "$(dirname "$0")/lib.sh"
 lab_enter "$@"
 needs tap
+needs tun
 
 FILE=$LAB_TMP/file
 head -c 5000001 /dev/urandom >"$FILE"
-fetch() { "${FROM[@]}" timeout 60 socat -u "TCP:$1:7777" - | cmp - "$FILE"; } # fetch ADDRESS
+fetch() { "${FROM[@]}" timeout 300 socat -u "TCP:$1:7777" - | cmp - "$FILE"; } # fetch ADDRESS
 at_once() { # at_once N ADDRESS
     local i pids=() bad=0
     for ((i = 0; i < $1; i++)); do
@@ -24,7 +25,7 @@ ends() { lab_stop "$SERVE_PID"; }
 serves() { # serves ADDRESS: what holds on any link
     check "the file arrives" fetch "$1"
     check "twenty at once are served" at_once 20 "$1"
-    "${FROM[@]}" bash -c "exec 3<>/dev/tcp/$1/7777; sleep 60" & # reads nothing
+    "${FROM[@]}" bash -c "exec 3<>/dev/tcp/$1/7777; sleep 600" & # reads nothing
     local idle=$!
     check "beside one that does not read" fetch "$1"
     kill $idle
