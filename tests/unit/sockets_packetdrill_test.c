@@ -335,8 +335,8 @@ static void blocking_on_a_second_thread(void)
     CU_ASSERT_TRUE(a.end >= t0 && a.end < t0 + 100);
     start(&r, read_job, (int)a.ret);
     CU_ASSERT_EQUAL(p.usleep(u, 100000), 0);
+    long long t1 = now(); /* before: the reader may be done when in() returns */
     in(WIRE_ACK | WIRE_PSH, 1, 1, "hello");
-    long long t1 = now();
     pthread_join(r.thread, NULL);
     CU_ASSERT_EQUAL(r.ret, 5);
     CU_ASSERT_NSTRING_EQUAL(r.buf, "hello", 5);
