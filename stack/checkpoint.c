@@ -25,8 +25,8 @@ const struct checkpoint_field checkpoint_conn[] = {
     C(attached), C(passive), C(port_given), C(fin_queued), C(acks_owed), C(rtx_now), C(rtx_why),
     C(again_why), C(probing), C(probe_now), C(nodelay), C(cork), C(ecn), C(ecn_echo), C(ecn_cwr),
     C(ecn_mode), C(soft_quiet), C(want_write), C(urgent), C(start_keep), C(start_wait), C(ts_on),
-    C(wscale_on), C(in_recovery), C(partial_acked), C(fin_received), C(fin_seen), C(unacked_segs),
-    C(snd_wscale), C(rcv_wscale), C(dupacks), C(backoff), C(keep_sent),
+    C(wscale_on), C(in_recovery), C(partial_acked), C(refused), C(fin_received), C(fin_seen),
+    C(unacked_segs), C(snd_wscale), C(rcv_wscale), C(dupacks), C(backoff), C(keep_sent),
     /* send */
     C(iss), C(snd_una), C(snd_nxt), C(snd_max), C(snd_end), C(snd_up), C(let_go), C(snd_wnd),
     C(snd_wl1), C(snd_wl2), C(max_snd_wnd), C(mss), C(send_max), C(peer_mss), C(path_mtu),

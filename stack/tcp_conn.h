@@ -167,6 +167,7 @@ struct tcp_conn {
     bool partial_acked;   /* in this recovery: RFC 6582 3.2 step 3 */
     bool fin_received;    /* rcv_nxt is past the peer's FIN */
     bool fin_seen;        /* a FIN waits in the reassembly queue, at fin_seq */
+    bool refused;         /* text in order had no memory: ACKs say window 0 until there is some */
     uint8_t unacked_segs; /* full segments received since the last ACK */
     uint8_t snd_wscale, rcv_wscale;
     uint8_t dupacks;
@@ -353,6 +354,8 @@ void recvq_data(struct zest *z, struct tcp_conn *c, struct pkt *pk, struct tcp_s
 void recvq_free(struct zest *z, struct tcp_conn *c);
 void recvq_free_reass(struct zest *z, struct tcp_conn *c); /* only what came out of order */
 uint32_t recvq_window(const struct zest *z, const struct tcp_conn *c);
+/* Text is refused for want of memory, and more of it would be. */
+bool recvq_is_refused(const struct zest *z, const struct tcp_conn *c);
 bool recvq_update_due(const struct zest *z, const struct tcp_conn *c);
 bool recvq_is_over(const struct zest *z, bool limit_reached);
 

@@ -131,6 +131,17 @@ static bool pack(struct zest *z, struct tcp_conn *c)
     return freed;
 }
 
+/* The sum of all windows may be more than there is memory, and what was free when one was offered
+ * may be others' by now. Silence would have the peer repeat the segment until it gives the
+ * connection up; told of a closed window it waits, and asks (RFC 9293 3.8.6, 3.8.6.1). This is the
+ * one case in which a window is taken back (SHLD-14): of the two, it does less harm. */
+static void refuse(struct zest *z, struct tcp_conn *c)
+{
+    z->stats.drop_tcp_no_memory++;
+    c->refused = true;
+    c->acks_owed = c->acks_owed ? c->acks_owed : 1;
+}
+
 /* False: there is no memory for it. */
 static bool keep_next(struct zest *z, struct tcp_conn *c, struct pkt *pk, uint32_t len)
 {
@@ -140,7 +151,7 @@ static bool keep_next(struct zest *z, struct tcp_conn *c, struct pkt *pk, uint32
         if (pack(z, c))
             continue;
         if (!c->reass) {
-            z->stats.drop_tcp_no_memory++;
+            refuse(z, c);
             return false;
         }
         drop_last_reass(z, c);
@@ -157,7 +168,7 @@ static bool keep_next(struct zest *z, struct tcp_conn *c, struct pkt *pk, uint32
 /* What has just been kept was next in order. */
 static void moved_on(struct zest *z, struct tcp_conn *c, uint32_t len)
 {
-    bool filled = c->reass != NULL;
+    bool filled = c->reass != NULL || c->refused;
     drain_reass(z, c);
     plan_ack(z, c, filled, len);
     tcp_event(z, c, ZEST_EV_READABLE);
@@ -305,9 +316,9 @@ static uint32_t free_window(const struct zest *z, const struct tcp_conn *c, uint
     return scarce ? by_memory : by_buffer;
 }
 
-/* The window to advertise now. Its right edge never moves back (SHLD-14), and forward only by steps
- * that are worth a segment or half of all that there could be (3.8.6.2.2, MUST-39): where memory is
- * scarce, or segments are large, that is the smaller. */
+/* The window to advertise now, unless text is refused. Its right edge never moves back (SHLD-14),
+ * and forward only by steps that are worth a segment or half of all that there could be (3.8.6.2.2,
+ * MUST-39): where memory is scarce, or segments are large, that is the smaller. */
 uint32_t recvq_window(const struct zest *z, const struct tcp_conn *c)
 {
     uint32_t offered = c->rcv_adv - c->rcv_nxt, as_said = offered >> c->rcv_wscale << c->rcv_wscale;
@@ -321,12 +332,20 @@ uint32_t recvq_window(const struct zest *z, const struct tcp_conn *c)
     return now < offered || now - offered < min_u32(c->mss, whole / 2) ? as_said : now;
 }
 
+bool recvq_is_refused(const struct zest *z, const struct tcp_conn *c)
+{
+    uint32_t whole;
+    return c->refused && free_window(z, c, &whole) < min_u32(c->mss, whole / 2);
+}
+
 /* True if the reader has made so much room that the peer should hear of it without waiting for its
  * next segment. */
 bool recvq_update_due(const struct zest *z, const struct tcp_conn *c)
 {
     uint32_t offered = c->rcv_adv - c->rcv_nxt;
 
+    if (c->refused && !c->fin_received)
+        return !recvq_is_refused(z, c);
     if (offered >= c->rcv_buf / 2 || c->fin_received || c->bytes_received == 0)
         return false;
     uint32_t now = recvq_window(z, c);

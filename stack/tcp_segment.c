@@ -11,6 +11,9 @@
 /* The window field, and the promise that goes with it. */
 static uint16_t window_field(const struct zest *z, struct tcp_conn *c, bool syn)
 {
+    c->refused = recvq_is_refused(z, c);
+    if (c->refused)
+        return 0;
     uint32_t wnd = min_u32(recvq_window(z, c), syn ? TCP_WND_MAX : UINT32_MAX);
     uint8_t shift = syn ? 0 : c->rcv_wscale; /* RFC 7323 2.2: never scaled in a SYN */
     uint32_t edge = c->rcv_nxt + wnd;

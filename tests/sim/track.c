@@ -147,6 +147,13 @@ static void check_data(struct flow *f, const struct wire *w)
             f->may_to - f->iss - 1);
 }
 
+static uint64_t refusals(unsigned node)
+{
+    struct zest_stats st;
+    zest_stats(sim.node[node].h.z, &st);
+    return st.drop_tcp_no_memory;
+}
+
 static void check_ack(struct flow *f, const struct wire *w)
 {
     const char *name = sim.node[f->node].h.name;
@@ -164,7 +171,8 @@ static void check_ack(struct flow *f, const struct wire *w)
         die("%s takes an acknowledgment back, by %u", name, f->ack - w->ack);
     /* RFC 7323 2.4: rounding down may take back less than one unit. */
     bool short_field = w->flags & WIRE_SYN; /* can't say it all, if a SYN is sent again */
-    if (f->acked && !short_field && lt(edge + (1u << shift) - 1, f->edge))
+    bool refused = w->wnd == 0 && refusals(f->node) > 0; /* there was no memory after all */
+    if (f->acked && !short_field && !refused && lt(edge + (1u << shift) - 1, f->edge))
         die("%s takes %u bytes of its window back", name, f->edge - edge);
     if (!f->acked || lt(f->edge, edge))
         f->edge = edge;

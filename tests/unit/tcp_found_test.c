@@ -231,6 +231,47 @@ static void a_window_closed_for_long_is_no_loss(void)
     peer_close(&p);
 }
 
+/* Memory that was free when the window was offered is not there when it is used: the peer hears of
+ * a closed window, so it does not give up, and of an open one as soon as there is room. */
+static void without_memory_the_window_is_closed(void)
+{
+    struct peer p;
+    struct zest_view v[16];
+    uint32_t seq = 1;
+
+    peer_open(&p, &(struct zest_config){.rcv_buf = 60000});
+    peer_establish(&p);
+    CU_ASSERT_EQUAL(peer_info(&p).rcv_wnd, 60000);
+    CU_ASSERT_EQUAL(zest_set_option(p.z, p.conn, ZEST_OPT_MEM_MAX, 8192), 0);
+    do {
+        peer_send(&p, A, seq, 1, zeros, 1400);
+        if (p.n == 0)
+            peer_wait(&p, 100 * MS); /* the ACK was put off */
+        CU_ASSERT_FATAL(p.n > 0 && seq < 60000);
+        seq = p.out[p.n - 1].ack - p.iss == seq ? seq : seq + 1400;
+    } while (p.out[p.n - 1].wnd > 0);
+    CU_ASSERT_EQUAL(p.out[p.n - 1].ack - p.iss, seq);
+    for (int i = 0; i < 3; i++) { /* as often as it is sent again */
+        peer_send(&p, A, seq, 1, zeros, 1400);
+        EXPECT_SEG(&p, 0, A, 1, seq, 0);
+        CU_ASSERT_EQUAL(p.out[0].wnd, 0);
+    }
+    int n = zest_read(p.z, p.conn, v, 16);
+    CU_ASSERT_FATAL(n > 0);
+    peer_flush(&p);
+    CU_ASSERT_EQUAL(p.n, 0); /* lent is not free */
+    zest_release(p.z, p.conn, v, (unsigned)n);
+    peer_flush(&p);
+    EXPECT_SEG(&p, 0, A, 1, seq, 0);
+    CU_ASSERT(p.out[0].wnd >= 1400);
+    peer_send(&p, A, seq, 1, zeros, 1400);
+    if (p.n == 0)
+        peer_wait(&p, 100 * MS);
+    EXPECT_SEG(&p, 0, A, 1, seq + 1400, 0);
+    CU_ASSERT(p.out[0].wnd > 0);
+    peer_close(&p);
+}
+
 /* Segments of 600 bytes in frames of 4K hold seven times what they carry. The window counts on
  * three times, so memory ran out inside it, and what the peer sent was dropped until it gave up. */
 static void the_offered_window_is_kept_to(void)
@@ -325,7 +366,7 @@ static void an_ack_ends_the_wait_for_an_address(void)
 }
 
 CHECK_MAIN("tcp_found", CHECK(the_offered_window_is_kept_to),
-           CHECK(an_ack_ends_the_wait_for_an_address),
+           CHECK(without_memory_the_window_is_closed), CHECK(an_ack_ends_the_wait_for_an_address),
            CHECK(a_small_window_is_filled_frame_by_frame),
            CHECK(a_window_closed_for_long_is_no_loss), CHECK(frames_cut_short_are_not_held_back),
            CHECK(a_full_pool_still_sends_jumbo_frames), CHECK(tiny_receive_buffers),
