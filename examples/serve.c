@@ -161,7 +161,8 @@ int main(int argc, char **argv)
     struct netif *nif = open_link(pool, argc == 4 ? argv[2] : NULL, cfg.ip);
     check(netif_configure(nif, &cfg), "random bytes"); /* MAC address, MTU, ... */
     void *mem = aligned_alloc(64, zest_size(&cfg));
-    check(mem ? zest_init(mem, &cfg, &z) : -ENOMEM, "stack");
+    check(mem ? 0 : -ENOMEM, "memory");
+    check(zest_init(mem, &cfg, &z), "stack");
     check(zest_listen(z, &(struct zest_addr){.port = PORT}, 0, &listener), "port");
 
     struct ev_loop *loop = ev_default_loop(0);
