@@ -70,6 +70,8 @@ static void *run_member(void *arg)
     struct crew *c = m->crew;
     host_pin(m->host->core);
     ev_run(m->host->loop, 0);
+    if (m->host->failed)
+        crew_stop(c); /* without all of its queues it serves nobody well */
     c->end(c->ctx, m->host->member);
     __atomic_fetch_sub(&c->running, 1, __ATOMIC_RELEASE);
     ev_async_send(c->loop, &c->ended);
@@ -134,6 +136,14 @@ bool crew_run(struct crew *c, void (*end)(void *ctx, unsigned i), void *ctx)
         ev_async_stop(c->h[i].loop, &c->m[i].stop);
     ev_async_stop(c->loop, &c->ended);
     return signalled;
+}
+
+bool crew_failed(const struct crew *c)
+{
+    for (unsigned i = 0; i < c->n; i++)
+        if (c->h[i].failed)
+            return true;
+    return false;
 }
 
 struct netif_group_stats crew_strays(const struct crew *c)

@@ -42,6 +42,8 @@ unsigned crew_size(const struct host_options *o);
 int crew_open(struct crew *c, const struct host_options *o, unsigned n);
 /* True if a signal ended it. */
 bool crew_run(struct crew *c, void (*end)(void *ctx, unsigned i), void *ctx);
+/* One of them lost its link, which ended all. */
+bool crew_failed(const struct crew *c);
 /* From any thread: all loops end. */
 void crew_stop(struct crew *c);
 /* From a member's thread: it has done its part. The last one to say so stops all; until then each

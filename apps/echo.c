@@ -332,7 +332,7 @@ static int run_single(const struct echo_options *o)
         end_server(&s);
         say_missed(&h);
         say_sum(&s, 1);
-        code = EXIT_OK;
+        code = h.failed ? EXIT_FAILED : EXIT_OK;
     }
     int leak = host_close(&h);
     return code == EXIT_OK ? leak : code;
@@ -377,9 +377,10 @@ static int run_queues(const struct echo_options *o, unsigned n)
         say_queues(&c, s);
         say_sum(s, n);
     }
+    bool failed = rc < 0 || crew_failed(&c);
     int leak = crew_close(&c);
     free(s);
-    return rc < 0 ? EXIT_FAILED : leak;
+    return failed ? EXIT_FAILED : leak;
 }
 
 int cmd_echo(int argc, char **argv)

@@ -8,6 +8,7 @@
 #include <inttypes.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -173,17 +174,32 @@ int host_open_queues(struct host *h, unsigned n, const struct host_options *o)
     return rc;
 }
 
-/* A file ends: so do we, in order. Its reader's context is the application's: the loop is the
- * default one, as files have no queues. */
+/* Without a link there is nothing left to do, and who watches over us may start us anew. A file
+ * that has ended is no failure. */
 static void on_link(void *ctx, int error)
 {
-    (void)ctx;
-    if (error == -ENODATA)
-        ev_break(ev_default_loop(0), EVBREAK_ALL);
+    struct host *h = ctx;
+    static atomic_flag said; /* once for all queues: the first to go ends the others */
+    struct netif_error why;
+    if (error != -ENODATA) {
+        netif_explain(h->nif, error, &why);
+        if (!atomic_flag_test_and_set(&said))
+            say("%s", why.text);
+        h->failed = true;
+    }
+    ev_break(h->loop, EVBREAK_ALL);
+}
+
+static void pass_on(void *ctx, struct zest *z, const struct zest_event *ev, unsigned n)
+{
+    const struct host *h = ctx;
+    h->on_event(h->ctx, z, ev, n);
 }
 
 int host_start(struct host *h, host_event_fn *on_event, void *ctx)
 {
+    h->on_event = on_event;
+    h->ctx = ctx;
     struct netif_loop_config cfg = {
         .loop = h->loop,
         .nif = h->nif,
@@ -191,9 +207,9 @@ int host_start(struct host *h, host_event_fn *on_event, void *ctx)
         .spin = h->opt->spin,
         /* On a link in memory the peer can only go on when we return. */
         .linger_us = strcmp(netif_caps(h->nif)->kind, "mem") == 0 ? 1 : 0,
-        .on_event = on_event,
-        .on_link = h->opt->pcap_read ? on_link : NULL,
-        .ctx = ctx,
+        .on_event = pass_on,
+        .on_link = on_link,
+        .ctx = h,
         .group = h->group,
         .member = h->member};
     int rc = netif_loop_start(&cfg, &h->nl);

@@ -93,6 +93,9 @@ struct host {
     void *mem;
     struct zest *z;
     struct netif_loop *nl;
+    void (*on_event)(void *ctx, struct zest *z, const struct zest_event *ev, unsigned n);
+    void *ctx;
+    bool failed; /* its link is gone, which was said, and ended the loop */
     struct recording rec;
     struct netif_group *group; /* of several with one address (crew.h), NULL else */
     unsigned member, members;

@@ -189,7 +189,7 @@ static int run_server(struct perf_end *e)
         host_describe(e->host);
     say("ready on port %u", e->opt->port);
     host_run(e->loop);
-    return EXIT_OK;
+    return e->host && e->host->failed ? EXIT_FAILED : EXIT_OK;
 }
 
 /* Its result is printed even if it was cut short; the exit code says how it ended. */
@@ -221,7 +221,7 @@ static int run_client(struct perf_end *e)
     if (e->host && !e->opt->json && !e->opt->mem)
         host_describe(e->host);
     /* Something may have ended it already, before there was a loop to break. */
-    bool interrupted = !e->stop_loop && host_run(e->loop);
+    bool interrupted = !e->stop_loop && (host_run(e->loop) || (e->host && e->host->failed));
     perf_end_close(e);
     return finish_client(e, interrupted);
 }
@@ -298,15 +298,15 @@ static int run_ends(struct crew *c, struct perf_end *e)
         host_describe(&c->h[0]);
     if (o->server)
         say("ready on port %u", o->port);
-    bool interrupted = crew_run(c, end_one, e);
+    bool interrupted = crew_run(c, end_one, e), failed = crew_failed(c);
     if (o->server) {
         perf_report_queues(e, c->n);
-        return EXIT_OK;
+        return failed ? EXIT_FAILED : EXIT_OK;
     }
     perf_report_queues(e, c->n);
     for (unsigned i = 1; i < c->n; i++)
         perf_end_merge(&e[0], &e[i]);
-    return finish_client(&e[0], interrupted);
+    return finish_client(&e[0], interrupted || failed);
 }
 
 static int run_queues(const struct perf_options *o, unsigned n)

@@ -37,6 +37,18 @@ int link_check(struct netif *nif)
     return nif->error;
 }
 
+void netif_explain(const struct netif *nif, int error, struct netif_error *out)
+{
+    const char *name = nif->caps.name;
+    if (error == -EUNATCH)
+        link_error(out, error,
+                   "%s: somebody took zest's XDP program off, so nothing comes in any more: a "
+                   "restart puts it there again (zest doctor %s tells what is there now)",
+                   name, name);
+    else
+        link_error(out, error, "%s is gone: %s", name, strerror(-error));
+}
+
 const struct netif_caps *netif_caps(const struct netif *nif)
 {
     return &nif->caps;

@@ -5,12 +5,14 @@
 
 #include "loop_link.h"
 
-#define LOOK_NS 250000000u /* while something is under way */
-#define WAIT_NS 20000000u  /* while the link is opened anew */
+#define LOOK_NS  250000000u /* while something is under way */
+#define WAIT_NS  20000000u  /* while the link is opened anew */
+#define EVERY_NS (LOOP_LINK_EVERY_S * UINT64_C(1000000000))
 
 struct netif_watch {
     struct netif_loop_config cfg;
     struct loop_link link;
+    uint64_t look_ns; /* when to ask what nobody tells of */
 };
 
 int netif_watch_open(const struct netif_loop_config *cfg, struct netif_watch **out)
@@ -39,11 +41,20 @@ int netif_watch_turn(struct netif_watch *w, bool readable, uint64_t now_ns, uint
         loop_link_heard(&w->link, now_ns);
     if (nif->error)
         return nif->error;
+    if (nif->ops->attached && now_ns >= w->look_ns) {
+        w->look_ns = now_ns + EVERY_NS;
+        if (!loop_link_attached(&w->link))
+            return nif->error;
+    }
     loop_link_check(&w->link, now_ns);
+    if (nif->error)
+        return nif->error;
     if (w->link.closed)
         *again_ns = now_ns + WAIT_NS;
     else if (link_in_flight(nif) > 0)
         *again_ns = now_ns + LOOK_NS;
+    else if (nif->ops->attached)
+        *again_ns = w->look_ns;
     return nif->error;
 }
 

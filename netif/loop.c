@@ -9,7 +9,7 @@
  *
  * until a round finds nothing to do, or the rounds are used up; then an ev_idle watcher keeps libev
  * from sleeping, its other descriptors get their turn, and we come back. With nothing to do no
- * timer is armed but the stack's own, so an idle process sleeps. */
+ * timer is armed but the stack's own, and, over AF_XDP, one of 30 s; so an idle process sleeps. */
 #include <errno.h>
 #include <ev.h>
 #include <net/if.h>
@@ -58,6 +58,7 @@ struct netif_loop {
     ev_io mem_io;   /* on mem.epoll_fd */
     struct loop_mem mem;
     ev_io link_io; /* on link.watch.fd */
+    ev_timer look; /* what nobody tells of: LOOP_LINK_EVERY_S */
     struct loop_link link;
     ev_idle idle;      /* active: libev does not sleep */
     uint64_t armed_ns; /* what timer is set to */
@@ -156,10 +157,14 @@ static void link_failed(struct netif_loop *nl, int err)
     nl->gone = true;
     watch_for(nl, 0);
     ev_timer_stop(nl->cfg.loop, &nl->poke);
-    if (nl->cfg.on_link)
+    ev_timer_stop(nl->cfg.loop, &nl->look);
+    if (nl->cfg.on_link) {
         nl->cfg.on_link(nl->cfg.ctx, nl->nif->error);
-    else
-        fprintf(stderr, "zest: %s is gone: %s\n", nl->nif->caps.name, strerror(-nl->nif->error));
+        return;
+    }
+    struct netif_error why;
+    netif_explain(nl->nif, nl->nif->error, &why);
+    fprintf(stderr, "zest: %s\n", why.text);
 }
 
 /* ---- a round ---- */
@@ -444,6 +449,14 @@ static void on_watch(struct ev_loop *loop, ev_io *w, int revents)
     link_failed(nl, nl->nif->error);
 }
 
+static void on_look(struct ev_loop *loop, ev_timer *w, int revents)
+{
+    struct netif_loop *nl = w->data;
+    (void)loop, (void)revents;
+    if (!loop_link_attached(&nl->link))
+        link_failed(nl, nl->nif->error);
+}
+
 static void on_timer(struct ev_loop *loop, ev_timer *w, int revents)
 {
     (void)loop, (void)w, (void)revents; /* the prepare watcher does what is due */
@@ -492,9 +505,10 @@ int netif_loop_start(const struct netif_loop_config *cfg, struct netif_loop **ou
     ev_io_init(&nl->io, on_io, nl->epoll_fd, EV_READ);
     ev_timer_init(&nl->timer, on_timer, 0., 0.);
     ev_timer_init(&nl->poke, on_timer, 0., 0.);
+    ev_timer_init(&nl->look, on_look, LOOP_LINK_EVERY_S, LOOP_LINK_EVERY_S);
     ev_idle_init(&nl->idle, on_idle);
     ev_io_init(&nl->mem_io, on_memory, nl->mem.epoll_fd, EV_READ);
-    nl->prepare.data = nl->io.data = nl->mem_io.data = nl;
+    nl->prepare.data = nl->io.data = nl->mem_io.data = nl->look.data = nl;
     /* After the application's own prepare watchers, so that what they write goes out too. */
     ev_set_priority(&nl->prepare, EV_MINPRI);
     ev_prepare_start(cfg->loop, &nl->prepare);
@@ -505,6 +519,8 @@ int netif_loop_start(const struct netif_loop_config *cfg, struct netif_loop **ou
         nl->link_io.data = nl;
         ev_io_start(cfg->loop, &nl->link_io);
     }
+    if (nl->nif->ops->attached)
+        ev_timer_start(cfg->loop, &nl->look);
     *out = nl;
     return 0;
 }
@@ -531,6 +547,7 @@ void netif_loop_stop(struct netif_loop *nl)
     ev_io_stop(loop, &nl->link_io);
     ev_timer_stop(loop, &nl->timer);
     ev_timer_stop(loop, &nl->poke);
+    ev_timer_stop(loop, &nl->look);
     ev_idle_stop(loop, &nl->idle);
     nl->stopped = true;
     if (!nl->in_turn)

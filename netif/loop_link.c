@@ -82,15 +82,26 @@ void loop_link_close(struct loop_link *l)
     watch_close(&l->watch);
 }
 
+bool loop_link_attached(struct loop_link *l)
+{
+    struct netif *nif = l->nif;
+    if (nif->error == 0 && nif->ops->attached)
+        nif->error = nif->ops->attached(nif);
+    return nif->error == 0;
+}
+
 bool loop_link_heard(struct loop_link *l, uint64_t now_ns)
 {
     struct watch_state before, *now = &l->watch.now;
-    if (!watch_look(&l->watch, &before))
-        return true;
+    bool differs = watch_look(&l->watch, &before);
     if (now->gone) {
         l->nif->error = -ENODEV;
         return false;
     }
+    if (l->watch.told && !loop_link_attached(l))
+        return false;
+    if (!differs)
+        return true;
     if (strcmp(now->name, before.name) != 0) {
         snprintf(l->nif->caps.name, sizeof l->nif->caps.name, "%s", now->name);
         tell(l, NETIF_LINK_RENAMED, 0, false);

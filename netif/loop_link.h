@@ -27,6 +27,10 @@ void loop_link_close(struct loop_link *l);
 /* The watch is readable. What it leads to in the stack is done here; false: the interface is gone,
  * and nif->error is set. */
 bool loop_link_heard(struct loop_link *l, uint64_t now_ns);
+/* Is what brings us frames still attached? False: no, and nif->error is set. For every now and
+ * then, as not all ways to take it off are told by rtnetlink. */
+#define LOOP_LINK_EVERY_S 30u
+bool loop_link_attached(struct loop_link *l);
 /* Does the link give back what it is given? */
 void loop_link_check(struct loop_link *l, uint64_t now_ns);
 

@@ -173,6 +173,9 @@ struct netif_mem_config {
 NETIF_API int netif_open_mem_pair(const struct netif_mem_config *cfg, struct netif *out[2],
                                   struct netif_error *err);
 
+/* Why a link is gone, for people: error is what on_link() or netif_watch_turn() said. */
+NETIF_API void netif_explain(const struct netif *nif, int error, struct netif_error *out);
+
 /* Gives every segment back and undoes everything that opening did (program detached, ...). */
 NETIF_API void netif_close(struct netif *nif);
 
@@ -292,8 +295,10 @@ struct netif_loop_config {
      * zest_ function. */
     void (*on_event)(void *ctx, struct zest *z, const struct zest_event *ev, unsigned n);
     void *ctx;
-    /* The interface is gone for good (-errno), once; what the stack still sends is lost. NULL: it
-     * is said on standard error. */
+    /* The link is gone for good, once; what the stack still sends is lost. -ENODEV: its interface
+     * is; -EUNATCH: somebody took our XDP program off it, so that nothing would come in any more;
+     * other -errno: its queue. netif_explain() has a sentence for it. Opening a new link is all
+     * that helps. NULL: it is said on standard error. */
     void (*on_link)(void *ctx, int error);
     /* After work, how long to look for more before going to sleep, in microseconds. To wake a
      * sleeper costs its peer more than a frame does. 0 = 40; 1 = as good as none. */

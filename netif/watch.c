@@ -22,6 +22,7 @@ static void take(struct watch *w, const struct nlmsghdr *h)
         h->nlmsg_len < NLMSG_LENGTH(sizeof *m) || m->ifi_index != (int)w->index ||
         m->ifi_family != AF_UNSPEC) /* a bridge tells of its ports by the same messages */
         return;
+    w->told = true;
     if (h->nlmsg_type == RTM_DELLINK) { /* or moved to another namespace */
         w->now.gone = true;
         return;
@@ -84,6 +85,7 @@ bool watch_look(struct watch *w, struct watch_state *before)
 {
     _Alignas(struct nlmsghdr) char buf[16384];
     *before = w->now;
+    w->told = false;
     for (unsigned i = 0; i < MESSAGES; i++) {
         ssize_t n = recv(w->fd, buf, sizeof buf, MSG_DONTWAIT);
         if (n < 0 && errno == ENOBUFS) {

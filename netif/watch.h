@@ -13,6 +13,7 @@ struct watch_state {
 struct watch {
     int fd; /* readable when something happened; -1 = there is none */
     unsigned index;
+    bool told; /* by the last look, something about it, be that new or not */
     struct watch_state now;
 };
 

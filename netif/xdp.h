@@ -66,6 +66,8 @@ struct xdp_prog {
     struct bpf_object *obj;         /* of that */
     int owner_fd;                   /* says that we live; -1 = nobody needs to know */
     unsigned ifindex;
+    uint32_t id;   /* the program's */
+    uint32_t seen; /* that dispatcher is known to have it */
     int missed_fd;
     uint32_t queues; /* that the maps have room for */
     bool generic;
@@ -139,6 +141,8 @@ void xdp_prog_remove(const struct xdp_prog *p, uint32_t queue);
 /* Frames that were ours, and came in on a queue without a socket. */
 uint64_t xdp_prog_missed(const struct xdp_prog *p);
 void xdp_prog_detach(struct xdp_prog *p);
+/* Is it still on the interface? */
+bool xdp_prog_attached(struct xdp_prog *p);
 
 /* xdp_owner.c: whose a program of ours is, and whether he still lives. */
 int xdp_owner_take(struct xdp_wants *w); /* a descriptor, or -errno */
@@ -148,6 +152,7 @@ bool xdp_owner_is_dead(uint32_t prog_id);
 bool xdp_dispatch_possible(struct netif_error *err); /* err: why not */
 int xdp_dispatch_attach(struct xdp_prog *p, struct bpf_object *obj, unsigned ifindex, bool generic);
 void xdp_dispatch_detach(struct xdp_prog *p);
+bool xdp_dispatch_attached(struct xdp_prog *p);
 /* Removes what zest processes that were killed have left on the interface. How many. */
 unsigned xdp_dispatch_clean(unsigned ifindex);
 

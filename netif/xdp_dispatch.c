@@ -104,6 +104,7 @@ int xdp_dispatch_attach(struct xdp_prog *p, struct bpf_object *obj, unsigned ifi
         return rc;
     }
     p->dispatched = prog;
+    p->id = xdp_program__id(prog);
     p->generic = generic;
     return 0;
 }
@@ -133,6 +134,67 @@ void xdp_dispatch_detach(struct xdp_prog *p)
     libxdp_set_print(old);
 }
 
+/* ---- still there? */
+
+static bool is_program_pin(const char *name)
+{
+    size_t len = strlen(name);
+    return len > 5 && strcmp(name + len - 5, "-prog") == 0;
+}
+
+static uint32_t id_of_pin(const char *path)
+{
+    struct bpf_prog_info info = {0};
+    uint32_t len = sizeof info;
+    int fd = bpf_obj_get(path);
+    if (fd < 0)
+        return 0;
+    int rc = bpf_obj_get_info_by_fd(fd, &info, &len);
+    close(fd);
+    return rc == 0 ? info.id : 0;
+}
+
+/* Is the program one of that dispatcher's? They are pinned before the dispatcher is attached. */
+static bool has_program(unsigned ifindex, uint32_t dispatcher, uint32_t id)
+{
+    char dir[PIN_PATH / 2], path[PIN_PATH];
+    bool found = false;
+    const struct dirent *e;
+    snprintf(dir, sizeof dir, PINS "/dispatch-%u-%u", ifindex, dispatcher);
+    DIR *d = opendir(dir);
+    if (!d)
+        return false;
+    while (!found && (e = readdir(d)) != NULL)
+        if (is_program_pin(e->d_name) &&
+            snprintf(path, sizeof path, "%s/%s", dir, e->d_name) < (int)sizeof path)
+            found = id_of_pin(path) == id;
+    closedir(d);
+    return found;
+}
+
+/* With each program that comes or goes libxdp puts another dispatcher there, in which ours is
+ * again; nothing, or somebody's program or dispatcher without ours, is another matter. This asks
+ * the kernel and looks at pins, without libxdp's lock: a loop must not wait for that. */
+bool xdp_dispatch_attached(struct xdp_prog *p)
+{
+    struct bpf_xdp_query_opts q = {.sz = sizeof q};
+    for (uint32_t before = 0, tries = 0; tries < BUSY_TRIES; tries++) {
+        if (bpf_xdp_query((int)p->ifindex, 0, &q) < 0)
+            return true; /* the interface is gone, which is told elsewhere */
+        uint32_t now = p->generic ? q.skb_prog_id : q.drv_prog_id;
+        if (now != 0 && now == p->seen)
+            return true;
+        if (now == before) /* looked at twice: it was not being replaced */
+            return now != 0 && !has_bpf_fs();
+        if (now != 0 && has_program(p->ifindex, now, p->id)) {
+            p->seen = now;
+            return true;
+        }
+        before = now;
+    }
+    return true; /* it changes all the time: later */
+}
+
 /* ---- what is left of others */
 
 /* One program of a dead process's, off the interface. False: there is none. */
@@ -160,14 +222,8 @@ static bool remove_one(unsigned ifindex)
 /* Is this pin a program of ours, of a dead process? */
 static bool is_dead_pin(const char *path)
 {
-    struct bpf_prog_info info = {0};
-    uint32_t len = sizeof info;
-    int fd = bpf_obj_get(path);
-    if (fd < 0)
-        return false;
-    bool ok = bpf_obj_get_info_by_fd(fd, &info, &len) == 0;
-    close(fd);
-    return ok && xdp_owner_is_dead(info.id);
+    uint32_t id = id_of_pin(path);
+    return id != 0 && xdp_owner_is_dead(id);
 }
 
 /* The pins of a dispatcher that never was attached, or no more: gone if all its programs are dead
@@ -181,8 +237,7 @@ static bool remove_pins(const char *dir)
     if (!d)
         return false;
     while ((e = readdir(d)) != NULL) {
-        size_t len = strlen(e->d_name);
-        if (len < 5 || strcmp(e->d_name + len - 5, "-prog") != 0)
+        if (!is_program_pin(e->d_name))
             continue;
         programs++;
         if (snprintf(path, sizeof path, "%s/%s", dir, e->d_name) < (int)sizeof path)

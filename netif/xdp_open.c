@@ -5,6 +5,7 @@
  * the socket into the program's map, so that no frame is taken from the kernel before we can
  * receive it. Closing goes the other way round and is also how a failed opening cleans up. */
 #include <errno.h>
+#include <net/if.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -86,6 +87,17 @@ static void xdp_close(struct netif *nif)
     free(s);
 }
 
+/* An interface leaves the lists before what is attached to it is taken off. */
+static int xdp_attached(struct netif *nif)
+{
+    struct xdp_share *s = xdp_of(nif)->share;
+    char name[IF_NAMESIZE];
+    pthread_mutex_lock(&s->lock); /* another queue's thread may ask, too */
+    bool there = xdp_prog_attached(&s->prog);
+    pthread_mutex_unlock(&s->lock);
+    return there ? 0 : if_indextoname(s->prog.ifindex, name) ? -EUNATCH : -ENODEV;
+}
+
 static const struct netif_ops xdp_ops = {
     .rx = xdp_rx,
     .rx_waiting = xdp_rx_waiting,
@@ -95,6 +107,7 @@ static const struct netif_ops xdp_ops = {
     .in_flight = xdp_in_flight,
     .count = xdp_count,
     .reopen = xdp_reopen,
+    .attached = xdp_attached,
     .close = xdp_close,
 };
 

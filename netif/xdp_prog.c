@@ -192,6 +192,13 @@ static int by_dispatcher(struct xdp_prog *p, void *obj, unsigned ifindex, bool g
     return xdp_dispatch_attach(p, obj, ifindex, generic);
 }
 
+static uint32_t id_of(int prog_fd)
+{
+    struct bpf_prog_info info = {0};
+    uint32_t len = sizeof info;
+    return bpf_obj_get_info_by_fd(prog_fd, &info, &len) == 0 ? info.id : 0;
+}
+
 static int attach_alone(struct xdp_prog *p, const struct netif_xdp_config *cfg,
                         const struct ifinfo *info, struct netif_error *err)
 {
@@ -205,6 +212,7 @@ static int attach_alone(struct xdp_prog *p, const struct netif_xdp_config *cfg,
         bpf_object__close(obj);
         return explain_load(err, rc, cfg->ifname);
     }
+    p->id = id_of(bpf_program__fd(parts.prog));
     rc = attach_best(p, cfg, info, by_link, parts.prog);
     bpf_object__close(obj); /* the link holds the program, we hold the maps */
     return rc ? explain_attach(err, rc, cfg->ifname, info) : 0;
@@ -276,6 +284,19 @@ uint64_t xdp_prog_missed(const struct xdp_prog *p)
         if (bpf_map_lookup_elem(p->missed_fd, &q, &value) == 0)
             sum += value;
     return sum;
+}
+
+/* A bpf_link that was detached by force (bpftool link detach) is still there, and of no interface;
+ * one that was updated has another program. What can't be asked is taken to be well. */
+bool xdp_prog_attached(struct xdp_prog *p)
+{
+    struct bpf_link_info info = {0};
+    uint32_t len = sizeof info;
+    if (p->dispatched)
+        return xdp_dispatch_attached(p);
+    if (p->link_fd < 0 || bpf_obj_get_info_by_fd(p->link_fd, &info, &len) < 0)
+        return true;
+    return info.xdp.ifindex != 0 && (p->id == 0 || info.prog_id == p->id);
 }
 
 void xdp_prog_init(struct xdp_prog *p)

@@ -92,7 +92,9 @@ static void look_after(struct sockets_netif *n, uint64_t now, uint64_t *again_ns
     if (!error)
         return;
     n->error = error;
-    fprintf(stderr, "zest: %s is gone: %s\n", netif_caps(n->nif)->name, strerror(-error));
+    struct netif_error why;
+    netif_explain(n->nif, error, &why);
+    fprintf(stderr, "zest: %s\n", why.text);
     *again_ns = 0;
 }
 

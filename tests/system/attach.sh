@@ -103,6 +103,20 @@ check "it was not touched" "$BUILD/system/foreign" only z0
 check "until its owner takes it away" "$BUILD/system/foreign" detach z0
 check "nothing is left" nothing_left
 
+# Others come and go beside ours, which is none of our business; but not if they take ours along.
+check "zest by dispatcher" start dispatcher --queues 2
+check "a program joins" "$BUILD/system/foreign" attach z0 "$BUILD/netif/xdp_kern.bpf.o"
+check "zest goes on" echo_random 1M
+check "the dispatcher is unloaded, with all that is in it" "$BUILD/system/foreign" detach z0
+check "it is said" soon_said "z0: somebody took zest's XDP program off"
+check "and it ends, all memory home" echo_gives_up
+check "nothing is left" nothing_left
+check "by dispatcher again" start dispatcher
+check "something else is put there instead" ip link set dev z0 xdpdrv obj "$BUILD/netif/xdp_kern.bpf.o" sec xdp.frags
+check "it is said" soon_said "z0: somebody took zest's XDP program off"
+check "and it ends, all memory home" echo_gives_up
+ip link set dev z0 xdp off
+
 # Two zest processes, a queue and an address each.
 check "a process on queue 0" server 0 $LAB_ZEST_IP
 check "another on queue 1" server 1 10.77.0.5

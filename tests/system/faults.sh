@@ -104,9 +104,30 @@ for command in "ip link del z0" "ip -n peer link del p0"; do
     slow_echo
     check "$command" bash -c "$command"
     check "it says that the interface is gone" soon_said 'z0 is gone'
-    check "all memory home" stop_echo
+    check "it ends, all memory home" echo_gives_up
     kill "$CLIENT" 2>/dev/null
     wait "$CLIENT" 2>/dev/null
+    lab_unlink
+done
+
+# Our program is taken off by force, which the kernel tells nobody: a server that hears nothing any more
+# finds out within half a minute, and ends.
+link_of_zest() { "$ZEST" doctor z0 | sed -nE 's/.*\(zest_xdp\) .*by link ([0-9]+) .*/\1/p' | head -n 1; }
+for queues in 1 2; do
+    command -v bpftool >/dev/null || {
+        skipped "the XDP program taken off, $queues queues: no bpftool"
+        continue
+    }
+    lab_link 1500 $queues
+    check "zest echo starts, attached by a link" start_echo --attach link --queues $queues || finish
+    check "it works" echo_random 1M
+    check "bpftool link detach" bpftool link detach id "$(link_of_zest)"
+    check "it is said, with what to do" soon_said "z0: somebody took zest's XDP program off.*restart"
+    check "it ends, all memory home" echo_gives_up
+    check "it is said once" test "$(grep -c 'program off' "$LAB_TMP/echo.log")" = 1
+    check "the next start works at once" start_echo
+    check "and echoes" echo_random 1M
+    check "all memory home" stop_echo
     lab_unlink
 done
 
@@ -143,6 +164,6 @@ check "TAP: zest echo starts" start_echo || finish
 tap_echo
 ip link del t0
 check "TAP, deleted: it says so" soon_said 't0 is gone'
-check "TAP, deleted: all memory home" stop_echo
+check "TAP, deleted: it ends, all memory home" echo_gives_up
 kill "$CLIENT" 2>/dev/null
 finish

@@ -88,6 +88,14 @@ stop_echo() {
     cat "$LAB_TMP/echo.log"
     [ $status = 0 ]
 }
+# It ends by itself with 1, as a server without a link should: and its memory comes home all the same.
+echo_gives_up() {
+    lab_await lab_dead "$ECHO_PID"
+    wait "$ECHO_PID"
+    local status=$?
+    cat "$LAB_TMP/echo.log"
+    [ $status = 1 ] && ! grep -qE 'not given back|bug:' "$LAB_TMP/echo.log"
+}
 echo_said() { # echo_said PATTERN: in its closing line
     tail -n 3 "$LAB_TMP/echo.log"
     grep -qE "$1" "$LAB_TMP/echo.log"

@@ -72,5 +72,5 @@ LAB_LINK=(--pcap-live z0 --ip $LAB_ZEST_IP/24)
 check "zest echo starts" start_echo || finish
 ip link del z0
 check "deleted under us: it says so" soon_said "is gone"
-check "and ends in order" stop_echo
+check "and ends, all memory home" echo_gives_up
 finish

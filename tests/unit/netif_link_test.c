@@ -242,7 +242,52 @@ static void what_can_not_be_had_again_is_gone(void)
     end_with_stack();
 }
 
+/* ---- a kind whose frames somebody can keep from us */
+
+static int attached_says;
+static unsigned asked;
+static int attached(struct netif *n)
+{
+    CU_ASSERT_PTR_EQUAL(n, &nif);
+    asked++;
+    return attached_says;
+}
+static const struct netif_ops attached_ops = {.in_flight = in_flight, .attached = attached};
+
+/* A loop of one's own asks at once, and then every half a minute, if nothing else happens. */
+static void what_brings_us_frames_is_looked_for(void)
+{
+    struct netif_watch *w;
+    uint64_t again = 0, now = 5 * SECOND;
+    begin();
+    nif.ops = &attached_ops;
+    asked = 0;
+    attached_says = 0;
+    struct zest *none = (struct zest *)(void *)&nif; /* nothing is to be told to it */
+    const struct netif_loop_config with = {.nif = &nif, .z = none, .on_link_change = note};
+    CU_ASSERT_EQUAL_FATAL(netif_watch_open(&with, &w), 0);
+    CU_ASSERT_EQUAL(netif_watch_turn(w, false, now, &again), 0);
+    CU_ASSERT_EQUAL(asked, 1);
+    CU_ASSERT_EQUAL(again, now + 30 * SECOND);
+    CU_ASSERT_EQUAL(netif_watch_turn(w, false, now + SECOND, &again), 0);
+    CU_ASSERT_EQUAL(asked, 1);
+    CU_ASSERT_EQUAL(again, now + 30 * SECOND);
+    attached_says = -EUNATCH;
+    CU_ASSERT_EQUAL(netif_watch_turn(w, false, again, &again), -EUNATCH);
+    CU_ASSERT_EQUAL(asked, 2);
+    CU_ASSERT_EQUAL(again, ZEST_NEVER);
+    attached_says = 0; /* that is the end of it */
+    CU_ASSERT_EQUAL(netif_watch_turn(w, false, now + 100 * SECOND, &again), -EUNATCH);
+    CU_ASSERT_EQUAL(asked, 2);
+    netif_watch_close(w);
+    struct netif_error why;
+    netif_explain(&nif, -EUNATCH, &why);
+    CU_ASSERT_PTR_NOT_NULL(strstr(why.text, "took zest's XDP program off"));
+    netif_explain(&nif, -ENODEV, &why);
+    CU_ASSERT_PTR_NOT_NULL(strstr(why.text, "is gone: No such device"));
+}
+
 CHECK_MAIN("netif link", CHECK(no_completion_ever), CHECK(slow_is_not_stalled),
            CHECK(after_an_idle_time_is_not_stalled), CHECK(a_stall_is_mended),
            CHECK(attempts_are_bounded), CHECK(the_kernel_takes_its_time),
-           CHECK(what_can_not_be_had_again_is_gone))
+           CHECK(what_can_not_be_had_again_is_gone), CHECK(what_brings_us_frames_is_looked_for))
