@@ -226,6 +226,49 @@ PIPE(mbuf, 1, (*p = dpdk_mbuf_get()), dpdk_mbuf_put(*p), dpdk_thread())
 PIPE(zbuf_bulk, BULK,
      zbuf_alloc_bulk(zbuf_budget_app(pool), SEG, (struct zbuf **)p, BULK) == BULK || (abort(), 0),
      zbuf_free_bulk((struct zbuf **)p, BULK), (void)0)
+
+/* The same, and the memory is used: one side writes to it, the other reads it. */
+static volatile uint64_t seen;
+
+static struct zbuf *get_used(uint64_t v)
+{
+    struct zbuf *zb = zbuf_alloc(pool, SEG);
+    if (zb)
+        memcpy(zb->data, &v, sizeof v);
+    return zb;
+}
+static void put_used(struct zbuf *zb)
+{
+    uint64_t v;
+    memcpy(&v, zb->data, sizeof v);
+    seen = v;
+    zbuf_free(zb);
+}
+static bool get_bulk_used(struct zbuf **zb, uint64_t v)
+{
+    if (zbuf_alloc_bulk(zbuf_budget_app(pool), SEG, zb, BULK) != BULK)
+        abort();
+    for (unsigned i = 0; i < BULK; i++)
+        memcpy(zb[i]->data, &v, sizeof v);
+    return true;
+}
+static void put_bulk_used(struct zbuf **zb)
+{
+    for (unsigned i = 0; i < BULK; i++) {
+        uint64_t v;
+        memcpy(&v, zb[i]->data, sizeof v);
+        seen = v;
+    }
+    zbuf_free_bulk(zb, BULK);
+}
+PIPE(zbuf_used, 1, (*p = get_used(i)), put_used(*p), (void)0)
+PIPE(mempool_used, 1, (*p = dpdk_get_used(i)), seen = dpdk_put_used(*p), dpdk_thread())
+PIPE(mbuf_used, 1, (*p = dpdk_mbuf_get_used(i)), seen = dpdk_mbuf_put_used(*p), dpdk_thread())
+PIPE(zbuf_bulk_used, BULK, get_bulk_used((struct zbuf **)p, i), put_bulk_used((struct zbuf **)p),
+     (void)0)
+PIPE(mempool_bulk_used, BULK, dpdk_get_bulk_used(p, i), seen = dpdk_put_bulk_used(p), dpdk_thread())
+PIPE(mbuf_bulk_used, BULK, dpdk_mbuf_get_bulk_used(p, i), seen = dpdk_mbuf_put_bulk_used(p),
+     dpdk_thread())
 PIPE(mempool_bulk, BULK, dpdk_get_bulk(p), dpdk_put_bulk(p), dpdk_thread())
 PIPE(mbuf_bulk, BULK, dpdk_mbuf_get_bulk(p), dpdk_mbuf_put_bulk(p), dpdk_thread())
 
@@ -354,7 +397,16 @@ int main(int argc, char **argv)
             "rte_pktmbuf");
     compare("mem_two_threads_bulk32_2k", zbuf_bulk_pipe, NULL, dpdk ? mbuf_bulk_pipe : NULL,
             "rte_pktmbuf");
-    if (dpdk) { /* objects that are only pointers to it: neither side touches them */
+    compare("mem_two_threads_used_2k", zbuf_used_pipe, NULL, dpdk ? mbuf_used_pipe : NULL,
+            "rte_pktmbuf");
+    compare("mem_two_threads_used_bulk32_2k", zbuf_bulk_used_pipe, NULL,
+            dpdk ? mbuf_bulk_used_pipe : NULL, "rte_pktmbuf");
+    if (dpdk) {
+        compare("mem_two_threads_used_2k", zbuf_used_pipe, NULL, mempool_used_pipe,
+                "bare rte_mempool");
+        compare("mem_two_threads_used_bulk32_2k", zbuf_bulk_used_pipe, NULL, mempool_bulk_used_pipe,
+                "bare rte_mempool");
+        /* Objects that are only pointers to it: neither side touches them. */
         compare("mem_two_threads_2k", zbuf_pipe, NULL, mempool_pipe, "bare rte_mempool");
         compare("mem_two_threads_bulk32_2k", zbuf_bulk_pipe, NULL, mempool_bulk_pipe,
                 "bare rte_mempool");

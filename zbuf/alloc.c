@@ -8,10 +8,10 @@
  * The last reference can be dropped without an atomic instruction: whoever sees 1 and holds it is
  * the only one who could change it.
  *
- * A free segment's header is ready for its next life: refcount 1, data at the payload, a new
- * generation. Whether it is free is written elsewhere (birth_of() in internal.h). So whoever
- * frees puts a header in order that it has at hand anyway, allocation touches none, and a header
- * that nobody has changed travels between two cores' caches less. */
+ * A free segment's header is ready for its next life: refcount 1, data at the payload. Whether it
+ * is free is written elsewhere (birth_of() in internal.h). So allocation touches no header, and
+ * free only reads one that its holder has left as it was: where one thread allocates and another
+ * frees, both have it in their caches, and it stays there. */
 #include "internal.h"
 #include "sanitize.h"
 
@@ -29,13 +29,24 @@ static inline void begin_life(struct zbuf *zb, uint8_t *live, uint8_t code, uint
     __atomic_store_n(birth, now, __ATOMIC_RELAXED);
 }
 
-static inline void end_life(struct zbuf *zb, uint8_t *live)
+/* Has a holder written to the part of a header that free does not compare with a stamp? */
+static inline bool header_used(const struct zbuf *zb)
+{
+    uintptr_t moved = (uintptr_t)zb->data ^ ((uintptr_t)zb + ZBUF_OVERHEAD);
+    uint64_t holder = __atomic_load_n(&zb->priv, __ATOMIC_RELAXED);
+    return (moved | zb->len | (uintptr_t)zb->next | holder) != 0;
+}
+
+static inline void end_life(struct zbuf *zb, uint8_t *live, bool used)
 {
     __atomic_store_n(live, 0, __ATOMIC_RELAXED);
-    zb->data = (uint8_t *)zb + ZBUF_OVERHEAD;
-    zb->len = 0;
-    zb->generation++;
-    zb->next = NULL;
+    if (used) {
+        zb->data = (uint8_t *)zb + ZBUF_OVERHEAD;
+        zb->len = 0;
+        zb->generation++;
+        zb->next = NULL;
+        __atomic_store_n(&zb->priv, 0, __ATOMIC_RELAXED);
+    }
     ASAN_POISON_MEMORY_REGION((uint8_t *)zb + ZBUF_HEADER, zb->size - ZBUF_HEADER);
 }
 
@@ -331,7 +342,7 @@ static COLD void free_slow(struct zbuf_pool *pool, struct zbuf *zb, unsigned cls
     struct zbuf *lent_from = clean(pool, zb);
     struct zbuf_budget *b = &pool->budget[zb->owner];
     VALGRIND_MEMPOOL_FREE(pool, (uint8_t *)zb + ZBUF_HEADER);
-    end_life(zb, &pool->live[pool_unit(pool, zb)]);
+    end_life(zb, &pool->live[pool_unit(pool, zb)], pool->debug || header_used(zb));
     struct mag *m = own && !pool->slow && !budget_over(b) ? mag_get(own, b, cls) : NULL;
     if (m) {
         mag_sync(pool, m);
@@ -398,7 +409,7 @@ static __attribute__((noinline)) void free_other(struct cache *c, struct zbuf *z
     if (likely(cache_enter(c))) {
         struct mag *m = mag_of(c, zb->owner % ZBUF_BUDGETS, slab_cls(id));
         if (likely(m && stamp_is(zb, m) && (m->n < m->cap || depot_put(c->pool, m)))) {
-            end_life(zb, &c->live[off >> SEG_SHIFT]);
+            end_life(zb, &c->live[off >> SEG_SHIFT], header_used(zb));
             mag_push(m, zb);
             c->last = m;
             cache_leave(c);
@@ -433,7 +444,7 @@ static inline __attribute__((always_inline)) void free_one(struct zbuf *zb)
     }
     if (likely(goes_into(c, zb, off, m) && cache_enter(c))) {
         if (likely(m->n < m->cap)) {
-            end_life(zb, &c->live[off >> SEG_SHIFT]);
+            end_life(zb, &c->live[off >> SEG_SHIFT], header_used(zb));
             mag_push(m, zb);
             cache_leave(c);
             return;
@@ -465,7 +476,7 @@ static unsigned free_run(struct zbuf **zbs, unsigned n)
         size_t off = offset_in(c, zb);
         if (unlikely(off >= size || !goes_into(c, zb, off, m)))
             break;
-        end_life(zb, &c->live[off >> SEG_SHIFT]);
+        end_life(zb, &c->live[off >> SEG_SHIFT], header_used(zb));
         m->slot[have + i] = zb;
     }
     m->frees += i;

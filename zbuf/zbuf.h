@@ -61,7 +61,7 @@ struct zbuf {
     uint32_t refcount;   /* use zbuf_refcount(): threads may change it */
     uint8_t *data;       /* first address of the payload */
     uint32_t len;        /* payload bytes, where the holder keeps count (received frames, chains) */
-    uint32_t generation; /* changes every time the segment is allocated */
+    uint32_t generation; /* another with each life in which the header was written to */
     uint16_t owner;      /* budget it is charged to, see zbuf_budget_id() */
     uint8_t cls;         /* size class, 0 = 1K */
     uint8_t flags;       /* private to zbuf/ */

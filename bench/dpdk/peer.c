@@ -127,6 +127,86 @@ void dpdk_mbuf_put_bulk(void **v)
     rte_pktmbuf_free_bulk((struct rte_mbuf **)v, PEER_BULK);
 }
 
+/* ---- used */
+
+static uint64_t last_of(void *const *at, uint64_t (*read)(void *))
+{
+    uint64_t v = 0;
+    for (unsigned i = 0; i < PEER_BULK; i++)
+        v = read(at[i]);
+    return v;
+}
+static inline uint64_t read_obj(void *obj)
+{
+    return *(volatile uint64_t *)obj;
+}
+static inline uint64_t read_mbuf(void *mbuf)
+{
+    return *rte_pktmbuf_mtod((struct rte_mbuf *)mbuf, volatile uint64_t *);
+}
+
+void *dpdk_get_used(uint64_t v)
+{
+    uint64_t *obj = dpdk_get();
+    if (obj)
+        *obj = v;
+    return obj;
+}
+
+uint64_t dpdk_put_used(void *obj)
+{
+    uint64_t v = read_obj(obj);
+    dpdk_put(obj);
+    return v;
+}
+
+void *dpdk_mbuf_get_used(uint64_t v)
+{
+    struct rte_mbuf *m = dpdk_mbuf_get();
+    if (m)
+        *rte_pktmbuf_mtod(m, uint64_t *) = v;
+    return m;
+}
+
+uint64_t dpdk_mbuf_put_used(void *mbuf)
+{
+    uint64_t v = read_mbuf(mbuf);
+    dpdk_mbuf_put(mbuf);
+    return v;
+}
+
+int dpdk_get_bulk_used(void **objs, uint64_t v)
+{
+    if (!dpdk_get_bulk(objs))
+        return 0;
+    for (unsigned i = 0; i < PEER_BULK; i++)
+        *(uint64_t *)objs[i] = v;
+    return 1;
+}
+
+uint64_t dpdk_put_bulk_used(void **objs)
+{
+    uint64_t v = last_of(objs, read_obj);
+    dpdk_put_bulk(objs);
+    return v;
+}
+
+int dpdk_mbuf_get_bulk_used(void **mbufs, uint64_t v)
+{
+    if (!dpdk_mbuf_get_bulk(mbufs))
+        return 0;
+    for (unsigned i = 0; i < PEER_BULK; i++)
+        *rte_pktmbuf_mtod((struct rte_mbuf *)mbufs[i], uint64_t *) = v;
+    return 1;
+}
+
+uint64_t dpdk_mbuf_put_bulk_used(void **mbufs)
+{
+    uint64_t v = last_of(mbufs, read_mbuf);
+    dpdk_mbuf_put_bulk(mbufs);
+    return v;
+}
+
 void dpdk_thread(void)
 {
     if (rte_lcore_id() == LCORE_ID_ANY && rte_thread_register() != 0)
