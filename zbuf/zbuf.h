@@ -165,6 +165,10 @@ ZBUF_API uint16_t zbuf_budget_id(const struct zbuf_budget *budget);
 /* Its children's use included. Cheap: what other threads did in the last few operations may be
  * missing. */
 ZBUF_API size_t zbuf_budget_used(const struct zbuf_budget *budget);
+/* How many bytes of segments for `bytes` of payload it could have now, one after the other. An
+ * estimate that holds for nobody: others may be quicker. Takes the pool's lock, so not for each
+ * segment. */
+ZBUF_API size_t zbuf_budget_room(struct zbuf_budget *budget, size_t bytes);
 /* Moves the charge for a live segment to another budget: 0, or -ENOBUFS with nothing changed. */
 ZBUF_API int zbuf_charge(struct zbuf *zb, struct zbuf_budget *to);
 /* Hands a segment on only against a replacement: charges zb to `to` and returns a fresh segment of
