@@ -15,9 +15,9 @@
 
 /* ---- opening */
 
-/* Everything that the link decides, and one secret. number: of a pair's. */
+/* Everything that the link decides, and one secret. number: of so many in this pool. */
 static int open_stack(struct host *h, const struct host_options *o, const struct zest_addr *ip,
-                      uint8_t prefix_len, unsigned number)
+                      uint8_t prefix_len, unsigned number, unsigned of)
 {
     int rc = o->pcap ? capture_open(h, number) : 0;
     if (rc == 0 && o->record)
@@ -46,6 +46,7 @@ static int open_stack(struct host *h, const struct host_options *o, const struct
         .share_count = (uint8_t)h->members,
         .share_index = (uint8_t)h->member,
         .rx_hold_max = zbuf_pool_size(h->pool) / 2 / h->members,
+        .ctrl_reserve = HOST_CTRL_RESERVE,
     };
     rc = netif_configure(h->nif, &cfg);
     if (rc < 0) {
@@ -67,8 +68,12 @@ static int open_stack(struct host *h, const struct host_options *o, const struct
     }
     rc = zest_init(h->mem, &cfg, &h->z);
     if (rc < 0) {
-        say("the stack did not start: %s%s", strerror(-rc),
-            rc == -ENOBUFS ? "; try a larger --pool" : "");
+        if (rc == -ENOBUFS)
+            host_say_pool_least(h->pool, caps->rx_seg, of,
+                                (of - number) *
+                                    (HOST_CTRL_RESERVE + HOST_RX_SEGS * (size_t)caps->rx_seg));
+        else
+            say("the stack did not start: %s", strerror(-rc));
         free(h->mem);
         h->mem = NULL;
     }
@@ -94,7 +99,9 @@ int host_open(struct host *h, const struct host_options *o, struct ev_loop *loop
     if (rc == 0)
         rc = host_open_links(h->pool, o, 1, &h->nif);
     if (rc == 0)
-        rc = open_stack(h, o, &o->ip, o->prefix_len, 0);
+        rc = open_stack(h, o, &o->ip, o->prefix_len, 0, 1);
+    if (rc == 0)
+        rc = host_share_pool(h, 1);
     if (rc < 0)
         host_close(h);
     return rc;
@@ -122,8 +129,10 @@ int host_open_pair(struct host h[2], const struct host_options *o, struct ev_loo
         for (unsigned i = 0; i < 2 && rc == 0; i++) {
             struct zest_addr ip;
             zest_addr_parse(&ip, i == 0 ? "10.0.0.1" : "10.0.0.2", 0);
-            rc = open_stack(&h[i], o, &ip, 24, i);
+            rc = open_stack(&h[i], o, &ip, 24, i, 2);
         }
+        if (rc == 0)
+            rc = host_share_pool(&h[0], 2);
     }
     if (rc < 0)
         host_close_pair(h);
@@ -168,7 +177,9 @@ int host_open_queues(struct host *h, unsigned n, const struct host_options *o)
         }
     }
     for (unsigned i = 0; i < n && rc == 0; i++)
-        rc = open_stack(&h[i], o, &o->ip, o->prefix_len, i);
+        rc = open_stack(&h[i], o, &o->ip, o->prefix_len, i, n);
+    if (rc == 0)
+        rc = host_share_pool(&h[0], n);
     if (rc < 0)
         host_close_queues(h, n);
     return rc;

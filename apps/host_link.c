@@ -4,7 +4,13 @@
 #include "host.h"
 #include "say.h"
 
+#include <errno.h>
 #include <string.h>
+
+/* Of AF_XDP, as it comes out of netif/xdp_open.c. */
+#define RING_DEF 2048u
+#define RX_SEG   4096u
+#define RX_SPARE (2u << 20) /* what is handed on while it is replaced */
 
 static int open_xdp(struct zbuf_pool *pool, const struct host_options *o, unsigned n,
                     struct netif **out, struct netif_error *err)
@@ -88,6 +94,10 @@ int host_open_links(struct zbuf_pool *pool, const struct host_options *o, unsign
         rc = open_pcap(pool, o, out, &err);
     if (rc < 0)
         say("%s", err.text[0] ? err.text : strerror(-rc));
+    if (rc == -ENOBUFS && o->ifname)
+        host_say_pool_least(pool, RX_SEG, n,
+                            n * ((o->ring ? o->ring : RING_DEF) * (size_t)RX_SEG + RX_SPARE +
+                                 HOST_CTRL_RESERVE + HOST_RX_SEGS * (size_t)RX_SEG));
     if (rc < 0 && o->ifname)
         doctor_start_failed(o->ifname, o->queue + n - 1, zbuf_pool_size(pool), asked_for(o));
     return rc;

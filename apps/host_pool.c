@@ -9,7 +9,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#define POOL_DEF (64u << 20) /* for each queue */
+#define POOL_DEF   (64u << 20) /* for each queue */
+#define DATA_LEAST (1u << 20)  /* besides what is set aside: with less it only crawls */
 
 /* "0-1": as the kernel lists them. */
 static const char *nodes_online(char buf[64])
@@ -65,6 +66,39 @@ int host_open_pool(struct host *h, const struct host_options *o, unsigned n)
         return -err;
     }
     say_got(o, zbuf_pool_pages(h->pool));
-    /* What is sent shall leave room for what is received and for the link. */
-    return zbuf_budget_resize(zbuf_budget_app(h->pool), 0, zbuf_pool_size(h->pool) / 2);
+    return 0;
+}
+
+/* Of segments that frames are received in. The application's may be smaller, and takes those, too,
+ * when its own are used up. */
+static size_t room_for_data(struct zbuf_pool *pool, uint32_t seg)
+{
+    return zbuf_budget_room(zbuf_budget_app(pool), seg - ZBUF_OVERHEAD);
+}
+
+/* Besides what is set aside; part of it will be kept for connections as they come. */
+static size_t data_least(uint32_t seg, unsigned stacks)
+{
+    return DATA_LEAST + stacks * (size_t)HOST_RX_SEGS * seg;
+}
+
+void host_say_pool_least(struct zbuf_pool *pool, uint32_t seg, unsigned stacks, size_t needed)
+{
+    char size[SAY_BYTES];
+    size_t have = zbuf_pool_size(pool);
+    size_t least = have + needed + data_least(seg, stacks) - room_for_data(pool, seg);
+    least = (least + ZBUF_SLAB - 1) / ZBUF_SLAB * ZBUF_SLAB;
+    say("the pool of %s is too small: what is received into and what control packets need is set "
+        "aside in it, and the rest is for data; make it --pool %zuM at least",
+        say_bytes(size, have), least >> 20);
+}
+
+int host_share_pool(const struct host *h, unsigned stacks)
+{
+    uint32_t seg = netif_caps(h->nif)->rx_seg;
+    if (room_for_data(h->pool, seg) < data_least(seg, stacks)) {
+        host_say_pool_least(h->pool, seg, stacks, 0);
+        return -ENOBUFS;
+    }
+    return zbuf_budget_resize(zbuf_budget_app(h->pool), 0, room_for_data(h->pool, seg) / 2);
 }

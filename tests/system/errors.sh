@@ -49,6 +49,9 @@ check "perf: a taken port" says 1 'port 5299: that port is taken' "$ZEST" perf -
 check "it ends in order" lab_stop "$LAB_PID"
 check "a pool larger than there is memory" says 1 'try a smaller --pool' \
     bash -c 'ulimit -v 2000000; "$ZEST" echo --tap z9 --ip 10.0.0.2 --pool 8G'
+check "a pool with too little left for data: says how large it must be" says 1 'make it --pool 14M at least' \
+    "$ZEST" perf --mem --mtu 65000 --pool 8M -n 1M
+check "of that size it does" "$ZEST" perf --mem --mtu 65000 --pool 14M -n 1M
 if has_tun; then
     check "an interface that is no TAP" says 1 'lo: that interface is something else' "$ZEST" echo --tap lo --ip 10.0.0.2
     check "the same on two queues" says 1 'lo: that interface is something else' "$ZEST" echo --tap lo --ip 10.0.0.2 --queues 2
@@ -61,6 +64,8 @@ if [ "$LAB" = xdp ]; then
     check "the host's own address" says 2 "already this host's own \(on z0\)" "$ZEST" echo -I z0 --ip 10.77.0.9
     check "no such queue" says 1 'queue' "$ZEST" echo "${LAB_LINK[@]}" --queue 5
     check "zero-copy on veth" says 1 'zero-copy' "$ZEST" echo "${LAB_LINK[@]}" --mode zero-copy
+    check "a pool that the ring does not fit into" says 1 'make it --pool 14M at least' "$ZEST" echo "${LAB_LINK[@]}" --pool 8M
+    check "a pool that the stack does not fit into" says 1 'make it --pool 14M at least' "$ZEST" echo "${LAB_LINK[@]}" --pool 10M
     check "zest echo starts" start_echo
     check "a second one on the same queue" says 1 'z0' "$ZEST" echo -I z0 --ip 10.77.0.4/24
     check "the first one still works" echo_random 1M
