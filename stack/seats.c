@@ -3,6 +3,8 @@
 
 #include "tcp_conn.h"
 
+#define SEATED 1u /* until a connection takes it */
+
 static bool is_seated(const struct replay *p, const struct seat *s)
 {
     return s->zb && zbuf_of(p->pool, (uint8_t *)s->zb + ZBUF_HEADER) == s->zb &&
@@ -37,6 +39,7 @@ struct zbuf *seats_stand_in(struct replay *p, const struct record_place *at)
     if (is_seated(p, s) && s->lent)
         zbuf_free(s->zb); /* let go of without a zest_release() */
     zb->data = (uint8_t *)zb + at->data_off;
+    zbuf_set_holder(zb, SEATED); /* or a next life could have the same generation */
     *s = (struct seat){.zb = zb, .generation = at->generation, .our_generation = zb->generation};
     p->seat_of[(size_t)((uint8_t *)zb - zbuf_pool_base(p->pool)) / RECORD_UNIT] = at->unit;
     return zb;
