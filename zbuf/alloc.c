@@ -138,8 +138,10 @@ static COLD unsigned alloc_slow(struct zbuf_pool *pool, struct zbuf_budget *b, u
     if (own)
         own->now = now;
     struct mag *m = own && !pool->slow && !budget_over(b) ? mag_get(own, b, want) : NULL;
-    if (m)
+    if (m) {
         mag_sync(pool, m);
+        mag_settle(pool, m); /* or what pool_take() drains would be counted once more */
+    }
     unsigned got = pool_take(pool, own, b, want, out, n, &cls);
     struct class *c = &pool->cls[want];
     if (got) {

@@ -20,6 +20,7 @@ static bool swap_charge(struct cache *c, struct zbuf *zb, unsigned cls, uint16_t
         zb->owner = to;
         mf->slot[mf->n] = other;
         mf->frees++;
+        mt->frees--; /* gone, but not allocated */
         __atomic_store_n(&mf->n, mf->n + 1, __ATOMIC_RELAXED);
         __atomic_store_n(&mt->n, n, __ATOMIC_RELAXED);
         if (n < mt->low)
