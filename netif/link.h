@@ -30,6 +30,8 @@ struct netif_ops {
      * it again; -errno: it can't be. In between nothing comes and there is no room. nif->fd
      * changes. NULL: this kind does not. */
     int (*reopen)(struct netif *nif);
+    /* Would that be allowed, for all that can be known while it is open? NULL = it would. */
+    bool (*may_reopen)(struct netif *nif);
     /* Is what brings frames to us still where it was put? 0; -EUNATCH: somebody took it away;
      * -ENODEV: the interface went with it. May be NULL. */
     int (*attached)(struct netif *nif);

@@ -363,12 +363,11 @@ static void check_link(struct netif_loop *nl, uint64_t now)
     loop_link_check(&nl->link, now);
     if (nl->link.fd_changed) {
         nl->link.fd_changed = false;
-        nl->watched = 0; /* the old one left the set when it was closed */
-        if (nl->nif->error)
-            link_failed(nl, nl->nif->error);
-        else
-            netif_loop_wake(nl); /* what waited for room goes out */
+        nl->watched = 0;     /* the old one left the set when it was closed */
+        netif_loop_wake(nl); /* what waited for room goes out */
     }
+    if (nl->nif->error)
+        link_failed(nl, nl->nif->error);
 }
 
 static void turn(struct netif_loop *nl)
@@ -395,6 +394,8 @@ static void turn(struct netif_loop *nl)
         return;
     if (!nl->gone && ((!busy && !nl->cfg.spin) || now - nl->link.looked_ns >= CHECK_NS))
         check_link(nl, now);
+    if (nl->stopped)
+        return;
     if (busy || nl->cfg.spin) {
         /* The load lasts: spare the peer the calls into our epoll set. */
         watch_for(nl, 0);

@@ -8,7 +8,13 @@
  *
  * A link that keeps what it was given is noticed by the absence of completions. If its kind can, it
  * is opened anew (netif_ops.reopen), up to five times; else, and then, its segments stay accounted
- * for (in_flight), and come home when it is closed. */
+ * for (in_flight), and come home when it is closed.
+ *
+ * A link by which nothing comes in may be deaf (its driver or the kernel forgot its receive side),
+ * or there is nobody who would say anything. From here that cannot be told apart; but where nothing
+ * comes in, nothing is lost by opening it anew, and if that helps it was the link. So this is done
+ * once in each silence, when frames were sent for ten seconds and none came in. Each time that it
+ * was in vain doubles the time until the next, and is not worth a word. */
 #include "loop_link.h"
 
 #include <errno.h>
@@ -23,6 +29,13 @@
 #define REOPEN_MAX 5u   /* until something comes back */
 #define TRIES_MAX  100u /* while the kernel does not let go of the queue */
 #define TRY_NS     20000000u
+
+#define SILENT_NS     10000000000u         /* frames are sent, and none comes in */
+#define SILENT_MAX_NS (64ull * SILENT_NS)  /* after it was in vain */
+#define SILENT_ASKS   3u                   /* and not just at its beginning and end */
+#define HELPED_NS     10000000000u         /* something came in so soon: it was the link */
+#define FORGOTTEN_NS  (360ull * SILENT_NS) /* what was in vain so long ago counts no more */
+#define NS_PER_SECOND 1000000000u
 
 static void say(const struct netif_link_event *e)
 {
@@ -54,6 +67,13 @@ static void say(const struct netif_link_event *e)
     case NETIF_LINK_RESUMED:
         fprintf(stderr, "zest: %s gives back again what it is given\n", e->name);
         break;
+    case NETIF_LINK_DEAF:
+        fprintf(
+            stderr,
+            "zest: %s was deaf: nothing came in for %u s though frames were sent. Its socket was "
+            "opened anew, and now something does\n",
+            e->name, e->value);
+        break;
     }
 }
 
@@ -70,7 +90,8 @@ static void tell(const struct loop_link *l, enum netif_link_what what, uint32_t 
 void loop_link_open(struct loop_link *l, const struct netif_loop_config *cfg)
 {
     struct ifinfo info;
-    *l = (struct loop_link){.cfg = cfg, .nif = cfg->nif, .watch = {.fd = -1}};
+    *l = (struct loop_link){
+        .cfg = cfg, .nif = cfg->nif, .watch = {.fd = -1}, .ear.patience_ns = SILENT_NS};
     const struct netif_caps *c = &cfg->nif->caps;
     if (!c->kind || strcmp(c->kind, "mem") == 0 || ifinfo_get(c->name, &info) != 0)
         return;
@@ -137,22 +158,101 @@ static void open_anew(struct loop_link *l, uint64_t now_ns)
         nif->error = rc == -EAGAIN ? -EBUSY : rc;
         return;
     }
-    l->attempts++;
+    if (!l->quietly)
+        l->attempts++;
     l->done = nif->stats.tx_frames; /* they have been taken back: none of them came */
     l->still_ns = 0;
     l->waited = false;
     nif->stats.reopened++;
-    tell(l, NETIF_LINK_REOPENED, l->attempts, false);
+    l->ear.opened = l->quietly;
+    if (!l->quietly)
+        tell(l, NETIF_LINK_REOPENED, l->attempts, false);
     zest_link_up(l->cfg->z, now_ns, 0);
 }
+
+/* ---- is it deaf? */
+
+/* In all; what came in on another queue, and was handed over, was heard, too. */
+static uint64_t frames_heard(const struct loop_link *l)
+{
+    struct netif_group_stats st = {0};
+    if (l->cfg->group)
+        netif_group_get_stats(l->cfg->group, l->cfg->member, &st);
+    return l->nif->stats.rx_frames + st.handed;
+}
+
+/* From here on the next silence counts. */
+static void begin_to_listen(struct loop_link *l, uint64_t heard)
+{
+    struct loop_ear *e = &l->ear;
+    e->heard = heard;
+    e->sent = l->nif->stats.tx_frames;
+    e->since_ns = 0;
+    e->asks = 0;
+    e->tried = e->opened = false;
+}
+
+/* Something came in. Was that our doing? */
+static void hear(struct loop_link *l, uint64_t now_ns)
+{
+    struct loop_ear *e = &l->ear;
+    uint64_t ago_ns = now_ns - e->tried_ns;
+    if (e->opened && ago_ns < HELPED_NS) {
+        e->patience_ns = SILENT_NS;
+        tell(l, NETIF_LINK_DEAF, (uint32_t)(e->silent_ns / NS_PER_SECOND), false);
+    } else if (e->tried && e->patience_ns < SILENT_MAX_NS) {
+        e->patience_ns *= 2;
+    } else if (ago_ns > FORGOTTEN_NS) {
+        e->patience_ns = SILENT_NS;
+    }
+}
+
+/* True if it is time to open it anew. */
+static bool is_deaf(struct loop_link *l, uint64_t now_ns)
+{
+    struct loop_ear *e = &l->ear;
+    uint64_t heard = frames_heard(l), sent = l->nif->stats.tx_frames;
+    if (heard != e->heard)
+        hear(l, now_ns);
+    if (heard != e->heard || l->down || l->stalled) {
+        begin_to_listen(l, heard);
+        return false;
+    }
+    if (sent == e->sent || heard == 0 || e->tried)
+        return false;
+    e->sent = sent;
+    e->asks++;
+    if (e->since_ns == 0)
+        e->since_ns = now_ns;
+    e->silent_ns = now_ns - e->since_ns;
+    return e->silent_ns >= e->patience_ns && e->asks > SILENT_ASKS;
+}
+
+static void listen_anew(struct loop_link *l, uint64_t now_ns)
+{
+    const struct netif_ops *ops = l->nif->ops;
+    l->ear.tried = true;
+    l->ear.tried_ns = now_ns;
+    if (!loop_link_attached(l) || (ops->may_reopen && !ops->may_reopen(l->nif)))
+        return;
+    l->quietly = true;
+    open_anew(l, now_ns);
+}
+
+/* ---- is it stalled? */
 
 void loop_link_check(struct loop_link *l, uint64_t now_ns)
 {
     if (l->closed) {
         l->looked_ns = now_ns;
-        if (now_ns >= l->again_ns)
+        if (now_ns >= l->again_ns && !l->down) /* nobody binds to what is down */
             open_anew(l, now_ns);
         return;
+    }
+    if (l->nif->ops->reopen && is_deaf(l, now_ns)) {
+        listen_anew(l, now_ns);
+        if (l->closed || l->nif->error)
+            return;
     }
     unsigned waiting = link_in_flight(l->nif);
     uint64_t done = l->nif->stats.tx_frames - waiting;
@@ -179,6 +279,7 @@ void loop_link_check(struct loop_link *l, uint64_t now_ns)
         if (!l->stalled)
             tell(l, NETIF_LINK_STALLED, waiting, false);
         l->stalled = true;
+        l->quietly = false;
         if (l->nif->ops->reopen && l->attempts < REOPEN_MAX)
             open_anew(l, now_ns);
     }

@@ -17,9 +17,19 @@ struct loop_link {
     uint64_t still_ns;  /* for how long that has not grown with something to wait for */
     bool closed;        /* being opened anew, which takes some tries */
     bool fd_changed;    /* for the loop to see, and clear */
+    bool quietly;       /* because it may be deaf */
     unsigned attempts;  /* to open it anew, since something came back */
     unsigned tries;     /* of this attempt */
     uint64_t again_ns;  /* not before */
+    struct loop_ear {
+        uint64_t heard, sent; /* frames, when last looked at */
+        uint64_t since_ns;    /* when the first was sent since something came in; 0 = none was */
+        unsigned asks;        /* looks that found that more had been sent since */
+        bool tried, opened;   /* to open it anew since then; and that worked */
+        uint64_t tried_ns;    /* when; also of an earlier silence */
+        uint64_t silent_ns;   /* for how long it had been silent */
+        uint64_t patience_ns; /* for how long it may be */
+    } ear;
 };
 
 void loop_link_open(struct loop_link *l, const struct netif_loop_config *cfg);

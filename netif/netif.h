@@ -70,7 +70,8 @@ struct netif_stats {
     uint64_t tx_kicks;     /* system calls made to send */
     uint64_t rx_missed; /* xdp: frames for us that came in on a queue that no link of ours has; the
                            whole interface's, counted at the first of its links only */
-    uint64_t reopened;  /* times that a socket which gave nothing back was opened anew */
+    uint64_t reopened;  /* times that a socket which gave nothing back, or by which nothing came
+                           in, was opened anew */
     uint64_t tx_held;   /* times that sending paused, because the device dropped a frame */
 };
 
@@ -273,11 +274,14 @@ enum netif_link_what {
     NETIF_LINK_UP,      /* again; connections retransmit at once */
     NETIF_LINK_RENAMED, /* name is the new one */
     NETIF_LINK_MTU, /* value; segments are cut to a smaller one, a larger one is not made use of */
-    NETIF_LINK_STALLED, /* nothing that was sent came back for 5 s; value: descriptors */
-    NETIF_LINK_RESUMED, /* some did after all */
-    NETIF_LINK_REOPENED /* so its socket was closed and opened anew; what it held is home, and TCP
-                           sends again what was lost. value: the how-manieth time since something
-                           came back; after five it is left alone */
+    NETIF_LINK_STALLED,  /* nothing that was sent came back for 5 s; value: descriptors */
+    NETIF_LINK_RESUMED,  /* some did after all */
+    NETIF_LINK_REOPENED, /* so its socket was closed and opened anew; what it held is home, and TCP
+                            sends again what was lost. value: the how-manieth time since something
+                            came back; after five it is left alone */
+    NETIF_LINK_DEAF      /* nothing had come in for value seconds though frames were sent; the
+                            socket was opened anew, and now something does. Where that does not help
+                            nothing is told: a peer that died looks the same */
 };
 struct netif_link_event {
     enum netif_link_what what;

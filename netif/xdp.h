@@ -169,6 +169,8 @@ unsigned xdp_cut(const struct xdp *x, const struct zest_frame *f, struct xdp_des
 /* xdp_socket.c: 0 or -errno, and where err is given a sentence. */
 int xdp_socket_umem(struct xdp *x, struct xsk_umem **umem, const char *ifname,
                     struct netif_error *err);
+/* May the region be registered once more? */
+bool xdp_socket_try_umem(const struct xdp *x);
 /* The kernel's segments to receive into. */
 int xdp_socket_fill(struct xdp *x, const char *ifname, struct netif_error *err);
 /* With the best of what was asked for; keeps trying while the queue is busy. */
@@ -178,8 +180,9 @@ int xdp_socket_open(struct xdp *x, const struct netif_xdp_config *cfg, bool larg
 int xdp_socket_bind(struct xdp *x, const char *ifname, unsigned flags);
 void xdp_socket_tune(struct xdp *x);
 
-/* xdp_reopen.c: netif_ops.reopen */
+/* xdp_reopen.c: netif_ops.reopen, .may_reopen */
 int xdp_reopen(struct netif *nif);
+bool xdp_may_reopen(struct netif *nif);
 
 /* xdp_ring.c */
 struct xdp_statistics xdp_kernel_counts(const struct xdp *x); /* of all sockets that x had */

@@ -107,6 +107,7 @@ static const struct netif_ops xdp_ops = {
     .in_flight = xdp_in_flight,
     .count = xdp_count,
     .reopen = xdp_reopen,
+    .may_reopen = xdp_may_reopen,
     .attached = xdp_attached,
     .close = xdp_close,
 };

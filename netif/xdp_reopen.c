@@ -82,6 +82,18 @@ static int open_anew(struct xdp *x)
     return xdp_prog_add(&x->share->prog, x->queue, x->nif.fd);
 }
 
+/* Rights may have been given up since the link was opened, and a limit may not allow for the region
+ * twice. Who only suspects something must not lose a link that works. */
+bool xdp_may_reopen(struct netif *nif)
+{
+    struct xdp *x = xdp_of(nif);
+    pthread_mutex_lock(&x->share->lock);
+    bool may =
+        x->xsk && xdp_socket_try_umem(x) && xdp_prog_add(&x->share->prog, x->queue, nif->fd) == 0;
+    pthread_mutex_unlock(&x->share->lock);
+    return may;
+}
+
 int xdp_reopen(struct netif *nif)
 {
     struct xdp *x = xdp_of(nif);

@@ -14,16 +14,31 @@
 #define BUSY_SLEEP_US 20000
 #define SNDBUF_BYTES  (64 << 20) /* copy mode takes its buffers out of this */
 
-int xdp_socket_umem(struct xdp *x, struct xsk_umem **umem, const char *ifname,
-                    struct netif_error *err)
+static struct xsk_umem_config umem_config(const struct xdp *x)
 {
-    const struct xsk_umem_config ucfg = {
+    return (struct xsk_umem_config){
         .fill_size = x->rx_ring,
         .comp_size = x->tx_ring,
         .frame_size = XDP_CHUNK,
         .frame_headroom = ZBUF_HEADER,
         .flags = XDP_UMEM_UNALIGNED_CHUNK_FLAG,
     };
+}
+
+bool xdp_socket_try_umem(const struct xdp *x)
+{
+    const struct xsk_umem_config ucfg = umem_config(x);
+    struct xsk_umem *umem;
+    struct xsk_ring_prod f;
+    struct xsk_ring_cons c;
+    return xsk_umem__create(&umem, x->base, x->region_size, &f, &c, &ucfg) == 0 &&
+           xsk_umem__delete(umem) == 0;
+}
+
+int xdp_socket_umem(struct xdp *x, struct xsk_umem **umem, const char *ifname,
+                    struct netif_error *err)
+{
+    const struct xsk_umem_config ucfg = umem_config(x);
     size_t size = x->region_size;
     int rc = xsk_umem__create(umem, x->base, size, &x->fill, &x->comp, &ucfg);
     if (rc == -ENOBUFS || rc == -ENOMEM) { /* the pages are locked: RLIMIT_MEMLOCK */

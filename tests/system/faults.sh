@@ -72,7 +72,7 @@ lab_unlink
 
 # A ring that stalls: the socket takes what it is given, and nothing ever comes back. It is closed and
 # opened anew, on the same queue; with two queues, the other one goes on.
-export STALL=$LAB_TMP/stall
+export STALL=$LAB_TMP/stall DEAF=$LAB_TMP/deaf
 stalled_echo() { # stalled_echo OPTION...
     export LD_PRELOAD=$BUILD/system/stall.so
     start_echo "$@"
@@ -96,6 +96,53 @@ for queues in 1 2; do
     check "it is counted" grep -q 'its socket was opened anew 1 times' "$LAB_TMP/echo.log"
     lab_unlink
 done
+
+# A socket that goes deaf: it sends, and nothing comes in any more. It is found out by what is not
+# answered, and opened anew. (A Linux peer with two queues would take the other one after its first time-out,
+# and so be heard, unless it is told not to.)
+for queues in 1 2; do
+    lab_link 1500 $queues
+    [ $queues = 1 ] || peer sysctl -qw net.core.txrehash=0 2>/dev/null || {
+        skipped "a deaf socket, of two: this kernel has no net.core.txrehash"
+        lab_unlink
+        continue
+    }
+    check "zest echo starts, $queues of $queues queues" stalled_echo --queues $queues --counters || finish
+    slow_echo
+    touch "$DEAF"
+    check "a socket that goes deaf is opened anew, and hears: it is said" soon_said 'z0 was deaf: nothing came in for [0-9]+ s though frames were sent'
+    rm -f "$DEAF"
+    check "every byte comes back" echoed
+    check "a connection that is opened now works, too" echo_random 1M
+    check "all memory home" stop_echo
+    check "no connection ended in an error" grep -q ', 0 ended in an error,' "$LAB_TMP/echo.log"
+    check "nothing else was said" test "$(grep -c 'zest: ' "$LAB_TMP/echo.log")" = 1
+    lab_unlink
+done
+
+# A peer that dies is no deaf socket: nothing is said of it, and when it is back, all goes on. This one
+# does not read, so that there is something to ask it all the time: whether it has room.
+falls_silent() { # what it sends goes to a cable of its own; to drop it in the peer would be told its TCP
+    ip -n peer link add d0 type veth peer name d1 && ip -n peer link set d0 up && ip -n peer link set d1 up &&
+        ip -n peer neigh add $LAB_ZEST_IP dev d0 lladdr 02:00:00:00:00:99 &&
+        ip -n peer link set p0 arp off && ip -n peer route add $LAB_ZEST_IP/32 dev d0
+}
+speaks_again() { ip -n peer link del d0 && ip -n peer link set p0 arp on; }
+lab_link 1500
+check "zest echo starts" start_echo --counters || finish
+(head -c 4000000 /dev/zero && exec sleep 300) | peer timeout 300 socat -u - TCP:$LAB_ZEST_IP:7 &
+CLIENT=$!
+has_no_room() { [ "$(peer ss -Htn state established 'dport = :7' | awk '{ print $1 }')" -gt 50000 ]; }
+check "a client that does not read" lab_await has_no_room
+check "falls silent" falls_silent
+sleep 45
+check "and speaks again" speaks_again
+check "a connection that is opened now works" echo_random 1M
+kill "$CLIENT"
+check "all memory home" stop_echo
+check "nothing was said" bash -c "! grep 'zest: ' '$LAB_TMP/echo.log'"
+check "its socket was opened anew once" grep -q 'its socket was opened anew 1 times' "$LAB_TMP/echo.log"
+lab_unlink
 
 # Faults that do not pass.
 for command in "ip link del z0" "ip -n peer link del p0"; do

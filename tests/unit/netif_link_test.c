@@ -287,7 +287,190 @@ static void what_brings_us_frames_is_looked_for(void)
     CU_ASSERT_PTR_NOT_NULL(strstr(why.text, "is gone: No such device"));
 }
 
+/* ---- nothing comes in */
+
+static bool may_say;
+static bool may(struct netif *n)
+{
+    CU_ASSERT_PTR_EQUAL(n, &nif);
+    return may_say;
+}
+static const struct netif_ops ear_ops = {
+    .in_flight = in_flight, .reopen = reopen, .may_reopen = may, .attached = attached};
+
+static struct netif_group_stats in_group;
+void netif_group_get_stats(const struct netif_group *g, unsigned member,
+                           struct netif_group_stats *out)
+{
+    CU_ASSERT_PTR_EQUAL(g, cfg.group);
+    CU_ASSERT_EQUAL(member, 0);
+    *out = in_group;
+}
+
+static void begin_to_listen(void)
+{
+    begin_with_stack();
+    nif.ops = &ear_ops;
+    may_say = true;
+    attached_says = 0;
+    nif.stats.rx_frames = 1;
+    loop_link_check(&l, 2 * SECOND);
+}
+
+/* A frame a second, n times, which leave at once. */
+static uint64_t send_into_silence(uint64_t now, unsigned n)
+{
+    while (n-- > 0) {
+        nif.stats.tx_frames++;
+        loop_link_check(&l, now += SECOND);
+    }
+    return now;
+}
+
+static void who_hears_nothing_listens_anew(void)
+{
+    begin_to_listen();
+    uint64_t now = send_into_silence(10 * SECOND, 10);
+    CU_ASSERT_EQUAL(reopens, 0);
+    now = send_into_silence(now, 1); /* ten seconds after the first */
+    CU_ASSERT_EQUAL(reopens, 1);
+    CU_ASSERT_EQUAL(nif.stats.reopened, 1);
+    CU_ASSERT_TRUE(l.fd_changed);
+    CU_ASSERT_EQUAL(told[NETIF_LINK_REOPENED], 0);
+    CU_ASSERT_EQUAL(told[NETIF_LINK_DEAF], 0);
+    nif.stats.rx_frames++; /* and that was it */
+    loop_link_check(&l, now += SECOND);
+    CU_ASSERT_EQUAL(told[NETIF_LINK_DEAF], 1);
+    CU_ASSERT_EQUAL(value, 10);
+    now = send_into_silence(now, 11); /* so the next one is as soon */
+    CU_ASSERT_EQUAL(reopens, 2);
+    CU_ASSERT_EQUAL(told[NETIF_LINK_DEAF], 1);
+    CU_ASSERT_EQUAL(nif.error, 0);
+    end_with_stack();
+}
+
+/* A peer that died: once in each silence, without a word, and less and less often. */
+static void nobody_there_is_not_deaf(void)
+{
+    begin_to_listen();
+    uint64_t now = 10 * SECOND;
+    for (unsigned i = 0; i < 10; i++) {
+        unsigned wait = i < 6 ? 10u << i : 640;
+        now = send_into_silence(now, wait);
+        CU_ASSERT_EQUAL(reopens, i);
+        now = send_into_silence(now, 1);
+        CU_ASSERT_EQUAL(reopens, i + 1);
+        now = send_into_silence(now, 1000);
+        CU_ASSERT_EQUAL(reopens, i + 1);
+        nif.stats.rx_frames++; /* it comes back, on its own */
+        loop_link_check(&l, now += SECOND);
+    }
+    for (unsigned i = 0; i < 8; i++)
+        CU_ASSERT_EQUAL(told[i], 0);
+    CU_ASSERT_EQUAL(nif.error, 0);
+    now += 2 * 3600 * SECOND; /* long ago */
+    nif.stats.rx_frames++;
+    loop_link_check(&l, now);
+    send_into_silence(now, 11);
+    CU_ASSERT_EQUAL(reopens, 11);
+    end_with_stack();
+}
+
+static void silence_may_be_golden(void)
+{
+    begin_to_listen(); /* nothing sent, nothing to be heard */
+    uint64_t now = 10 * SECOND;
+    for (unsigned i = 0; i < 100; i++)
+        loop_link_check(&l, now += SECOND);
+    now = send_into_silence(now, 3); /* said, and that was all */
+    for (unsigned i = 0; i < 100; i++)
+        loop_link_check(&l, now += SECOND);
+    nif.stats.rx_frames++;
+    loop_link_check(&l, now);
+    for (unsigned i = 0; i < 100; i++) { /* answered, each time late */
+        now = send_into_silence(now, 9);
+        nif.stats.rx_frames++;
+        loop_link_check(&l, now);
+    }
+    l.down = true; /* it can't hear */
+    now = send_into_silence(now, 100);
+    l.down = false;
+    now = send_into_silence(now, 9);
+    cfg.group = (struct netif_group *)(void *)&in_group;
+    for (unsigned i = 0; i < 10; i++) { /* it comes in on another queue */
+        in_group.handed++;
+        now = send_into_silence(now, 9);
+    }
+    cfg.group = NULL;
+    in_group.handed = 0;
+    CU_ASSERT_EQUAL(reopens, 0);
+    nif.stats.rx_frames = 0; /* never yet heard anything */
+    loop_link_check(&l, now);
+    send_into_silence(now, 100);
+    CU_ASSERT_EQUAL(reopens, 0);
+    end_with_stack();
+}
+
+/* On a mere suspicion nothing is given up that can't be had again. */
+static void what_works_is_not_put_at_risk(void)
+{
+    begin_to_listen();
+    may_say = false;
+    uint64_t now = send_into_silence(10 * SECOND, 100);
+    CU_ASSERT_EQUAL(reopens, 0);
+    nif.stats.rx_frames++;
+    loop_link_check(&l, now);
+    may_say = true;
+    send_into_silence(now, 100);
+    CU_ASSERT_EQUAL(reopens, 1);
+    CU_ASSERT_EQUAL(told[NETIF_LINK_DEAF], 0);
+    end_with_stack();
+
+    begin_to_listen(); /* the kernel takes its time, and meanwhile the link goes down */
+    reopen_says = -EAGAIN;
+    now = send_into_silence(10 * SECOND, 11);
+    CU_ASSERT_EQUAL(reopens, 1);
+    CU_ASSERT_TRUE(l.closed);
+    l.down = true;
+    for (unsigned i = 0; i < 1000; i++)
+        loop_link_check(&l, now += SECOND);
+    CU_ASSERT_EQUAL(reopens, 1);
+    l.down = false;
+    reopen_says = 0;
+    loop_link_check(&l, now += SECOND);
+    CU_ASSERT_FALSE(l.closed);
+    CU_ASSERT_EQUAL(nif.error, 0);
+    end_with_stack();
+
+    begin_to_listen(); /* somebody took our program off: that is why */
+    attached_says = -EUNATCH;
+    send_into_silence(10 * SECOND, 11);
+    CU_ASSERT_EQUAL(reopens, 0);
+    CU_ASSERT_EQUAL(nif.error, -EUNATCH);
+    end_with_stack();
+}
+
+/* Of both at a time, what is known comes first. */
+static void a_stall_is_no_deafness(void)
+{
+    begin_to_listen();
+    uint64_t now = send_into_silence(10 * SECOND, 11);
+    CU_ASSERT_EQUAL(reopens, 1);
+    for (unsigned i = 0; i < 2; i++)
+        now = send_and_wait(now + SECOND);
+    CU_ASSERT_EQUAL(reopens, 3);
+    CU_ASSERT_EQUAL(told[NETIF_LINK_STALLED], 1);
+    CU_ASSERT_EQUAL(told[NETIF_LINK_REOPENED], 2);
+    nif.stats.rx_frames++;
+    loop_link_check(&l, now + SECOND);
+    CU_ASSERT_EQUAL(told[NETIF_LINK_DEAF], 0);
+    end_with_stack();
+}
+
 CHECK_MAIN("netif link", CHECK(no_completion_ever), CHECK(slow_is_not_stalled),
            CHECK(after_an_idle_time_is_not_stalled), CHECK(a_stall_is_mended),
            CHECK(attempts_are_bounded), CHECK(the_kernel_takes_its_time),
-           CHECK(what_can_not_be_had_again_is_gone), CHECK(what_brings_us_frames_is_looked_for))
+           CHECK(what_can_not_be_had_again_is_gone), CHECK(what_brings_us_frames_is_looked_for),
+           CHECK(who_hears_nothing_listens_anew), CHECK(nobody_there_is_not_deaf),
+           CHECK(silence_may_be_golden), CHECK(what_works_is_not_put_at_risk),
+           CHECK(a_stall_is_no_deafness))

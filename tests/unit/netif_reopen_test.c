@@ -16,7 +16,8 @@ static struct {
     int umem_refuses; /* to register the region */
     bool shared;      /* others use the first's UMEM */
     int fd;           /* of the first's UMEM */
-    unsigned umems, sockets, in_map;
+    unsigned umems, sockets, in_map, trials;
+    bool map_refuses;
     unsigned flags;
 } kernel;
 static struct xdp_share share;
@@ -25,6 +26,7 @@ static struct netif *nif;
 /* Handles: nobody looks inside. */
 #define FIRST_UMEM ((struct xsk_umem *)(void *)&share)
 #define OWN_UMEM   ((struct xsk_umem *)(void *)&kernel)
+#define TRIAL_UMEM ((struct xsk_umem *)(void *)&x)
 #define SOCKET     ((struct xsk_socket *)(void *)&nif)
 
 int xsk_umem__create(struct xsk_umem **umem, void *area, __u64 size, struct xsk_ring_prod *f,
@@ -35,6 +37,12 @@ int xsk_umem__create(struct xsk_umem **umem, void *area, __u64 size, struct xsk_
     CU_ASSERT_EQUAL(cfg->frame_size, XDP_CHUNK);
     if (kernel.umem_refuses)
         return kernel.umem_refuses;
+    if (f != &x->fill) { /* a trial: it has rings of its own */
+        CU_ASSERT_EQUAL(kernel.sockets, 1);
+        kernel.trials++;
+        *umem = TRIAL_UMEM;
+        return 0;
+    }
     memset(&fill, 0, sizeof fill);
     memset(&comp, 0, sizeof comp);
     *f = link_produces(&fill);
@@ -48,6 +56,10 @@ int xsk_umem__delete(struct xsk_umem *umem)
 {
     if (umem == FIRST_UMEM && kernel.shared)
         return -EBUSY;
+    if (umem == TRIAL_UMEM) {
+        kernel.trials--;
+        return 0;
+    }
     CU_ASSERT_EQUAL(kernel.sockets, 0); /* not before its socket */
     kernel.umems--;
     return 0;
@@ -111,7 +123,9 @@ int bpf_map_update_elem(int fd, const void *key, const void *value, __u64 flags)
     (void)fd, (void)value, (void)flags;
     CU_ASSERT_EQUAL(*(const uint32_t *)key, 3);
     CU_ASSERT_EQUAL(kernel.sockets, 1);
-    kernel.in_map++;
+    if (kernel.map_refuses)
+        return -1;
+    kernel.in_map = 1; /* whoever was there before */
     return 0;
 }
 
@@ -252,6 +266,31 @@ static void what_can_not_be_had_is_said(void)
     tear_down();
 }
 
+/* Whether it would be allowed can be asked of a link at work, which notices nothing. */
+static void asking_is_free(void)
+{
+    set_up(true, false, 20);
+    struct kernel_ring fill_was = fill;
+    uint32_t lent = x->n_lent_free, sent = x->n_in_flight;
+    CU_ASSERT_TRUE(xdp_may_reopen(nif));
+    CU_ASSERT_EQUAL(kernel.trials, 0); /* and nothing of it is left */
+    kernel.umem_refuses = -EPERM;
+    CU_ASSERT_FALSE(xdp_may_reopen(nif));
+    kernel.umem_refuses = 0;
+    kernel.map_refuses = true;
+    errno = EPERM;
+    CU_ASSERT_FALSE(xdp_may_reopen(nif));
+    kernel.map_refuses = false;
+    CU_ASSERT_EQUAL(memcmp(&fill, &fill_was, sizeof fill), 0);
+    CU_ASSERT_EQUAL(x->n_lent_free, lent);
+    CU_ASSERT_EQUAL(x->n_in_flight, sent);
+    CU_ASSERT_EQUAL(kernel.umems, 1);
+    CU_ASSERT_PTR_EQUAL(x->xsk, SOCKET);
+    CU_ASSERT_EQUAL(xdp_reopen(nif), 0);
+    works();
+    tear_down();
+}
+
 /* Others are on the first one's UMEM: its socket is let go of all the same, and the number of its
  * descriptor stays taken. One of the others leaves it alone. */
 static void others_go_on(void)
@@ -278,4 +317,4 @@ static void others_go_on(void)
 }
 
 CHECK_MAIN("netif reopen", CHECK(all_comes_home_once), CHECK(it_takes_its_time),
-           CHECK(what_can_not_be_had_is_said), CHECK(others_go_on))
+           CHECK(what_can_not_be_had_is_said), CHECK(asking_is_free), CHECK(others_go_on))
