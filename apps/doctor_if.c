@@ -231,6 +231,24 @@ static void queues(struct doctor_report *r, const struct netif_probe_if *i,
         doctor_find(r, DOCTOR_OK, "queues", "1 in use, of at most %u", i->max_queues);
 }
 
+/* What netif/steer.c makes use of; a single queue gets all there is. */
+static void steering(struct doctor_report *r, const struct netif_probe_if *i)
+{
+    const struct netif_probe_offloads *o = &i->offloads;
+    if (i->rx_queues < 2 || !(o->known >> NETIF_OFF_NTUPLE & 1))
+        return;
+    if (on(o, NETIF_OFF_NTUPLE))
+        doctor_find(r, DOCTOR_OK, "steering",
+                    "the card takes n-tuple rules: a start has it bring zest's frames to zest's "
+                    "queues, as far as it can");
+    else if (!fixed(o, NETIF_OFF_NTUPLE))
+        doctor_mend(doctor_find(r, DOCTOR_NOTE, "steering",
+                                "the card could be told which queue zest's frames are to come in "
+                                "on (n-tuple rules), and that is switched off; a start would make "
+                                "use of it"),
+                    "sudo ethtool -K %s ntuple on", i->name);
+}
+
 static void mtu(struct doctor_report *r, const struct netif_probe_host *h,
                 const struct netif_probe_if *i)
 {
@@ -423,6 +441,7 @@ void doctor_examine_if(struct doctor_report *r, const struct netif_probe_host *h
     gather(r, h, i);
     checksums(r, h, i);
     queues(r, i, w);
+    steering(r, i);
     mtu(r, h, i);
     programs(r, h, i, w);
     sockets(r, i, w);

@@ -85,6 +85,7 @@ enum netif_offload {
     NETIF_OFF_GRO_HW,
     NETIF_OFF_LRO,
     NETIF_OFF_RX_VLAN, /* tags are taken off before anyone sees the frame */
+    NETIF_OFF_NTUPLE,  /* the card takes rules: which queue a segment comes in on */
     NETIF_OFFLOADS
 };
 struct netif_probe_offloads {

@@ -31,6 +31,7 @@ static const struct {
     {"rx-gro-hw", NETIF_OFF_GRO_HW},
     {"rx-lro", NETIF_OFF_LRO},
     {"rx-vlan-hw-parse", NETIF_OFF_RX_VLAN},
+    {"rx-ntuple-filter", NETIF_OFF_NTUPLE},
 };
 #define NAMES (sizeof names / sizeof names[0])
 

@@ -434,6 +434,32 @@ static void links_and_queues(void)
     CU_ASSERT(r.afxdp);
 }
 
+static void rules_of_a_card(void)
+{
+    const uint32_t rules = 1u << NETIF_OFF_NTUPLE;
+    struct netif_probe_if i = card();
+    i.rx_queues = 4;
+    interface(&i); /* unknown */
+    CU_ASSERT_PTR_NULL(found(DOCTOR_OK, "steering"));
+    CU_ASSERT_PTR_NULL(found(DOCTOR_NOTE, "steering"));
+    i.offloads.known |= rules;
+    interface(&i);
+    CU_ASSERT(says(DOCTOR_NOTE, "steering", "switched off", "ethtool -K eth1 ntuple on") &&
+              r.afxdp);
+    i.offloads.on |= rules;
+    interface(&i);
+    CU_ASSERT(says(DOCTOR_OK, "steering", "n-tuple rules", ""));
+    CU_ASSERT_PTR_NULL(found(DOCTOR_NOTE, "steering"));
+    i.offloads.on &= ~rules; /* as veth has it: a name for what it can't do */
+    i.offloads.fixed |= rules;
+    interface(&i);
+    CU_ASSERT_PTR_NULL(found(DOCTOR_NOTE, "steering"));
+    i.offloads.fixed = 0;
+    i.rx_queues = 1; /* nothing to steer */
+    interface(&i);
+    CU_ASSERT_PTR_NULL(found(DOCTOR_NOTE, "steering"));
+}
+
 static void taps(void)
 {
     struct netif_probe_if i = card();
@@ -479,4 +505,5 @@ CHECK_MAIN("apps_doctor", CHECK(a_healthy_host_is_healthy), CHECK(kernels_that_a
            CHECK(a_good_card_is_good), CHECK(virtio_with_and_without_its_flags),
            CHECK(a_veth_pair_and_its_other_end), CHECK(programs_of_others),
            CHECK(names_cannot_do_harm), CHECK(large_mtus), CHECK(offloads_that_hurt),
-           CHECK(links_and_queues), CHECK(taps), CHECK(what_is_not_known_is_not_claimed))
+           CHECK(links_and_queues), CHECK(rules_of_a_card), CHECK(taps),
+           CHECK(what_is_not_known_is_not_claimed))
