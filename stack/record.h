@@ -48,7 +48,7 @@ struct record_head {
     uint8_t tso_segs;
 };
 _Static_assert(sizeof(struct record_head) == 136, "the same on every machine");
-#define RECORD_RULES 9u
+#define RECORD_RULES 10u
 
 enum record_op {
     REC_INPUT = 1, /* calls */

@@ -213,6 +213,8 @@ void stack_input(struct zest *z, uint64_t now_ns, struct zbuf **frames, unsigned
         if (pk.zb)
             zbuf_free(pk.zb);
     }
+    if (z->stats.rx_bytes >= z->tcp.mem.next_look || now_ns >= z->tcp.mem.next_look_ns)
+        mem_look(z);
     tcp_settle(z);
 }
 

@@ -13,17 +13,27 @@
  * nobody else can get at. So the guarantee costs the common case nothing: no account more is
  * touched for a segment than without it.
  *
+ * A window counts on no more than the pool had for `received` when last looked at (mem_look()):
+ * under a ceiling that nobody can reach, because others hold the memory, what comes in would be
+ * refused. What is offered is not set aside, so it may be refused all the same.
+ *
  * `kept` stays whole because only within one's own minimum may one draw on it. What was drawn and
  * is written to another connection first changes to that one's group, or is refused. */
 #include "tcp_conn.h"
 
 #include <stdio.h>
 
-#define KEEP_BATCH 16u /* segments set aside at a time: connections come and go */
+#define KEEP_BATCH 16u             /* segments set aside at a time: connections come and go */
+#define LOOK_NS    (1 * NS_PER_MS) /* at most this old is what is known of the pool after input */
 
 static uint32_t segs_for(const struct zest *z, uint64_t bytes)
 {
     return (uint32_t)((bytes + z->tcp.mem.seg - 1) / z->tcp.mem.seg);
+}
+
+static uint64_t above(uint64_t a, uint64_t b)
+{
+    return a > b ? a - b : 0;
 }
 
 static bool is_ours(const struct tcp_mem *m, unsigned id)
@@ -94,6 +104,7 @@ int mem_init(struct zest *z, void *groups)
     m->group[0].members = 1;
     mark_ours(m, z->tcp.rcv, true);
     mark_ours(m, m->kept, true);
+    mem_look(z);
     return 0;
 }
 
@@ -269,22 +280,60 @@ void mem_promise_default(struct zest *z, struct tcp_conn *c)
         (void)mem_promise(z, c, want);
 }
 
-/* One segment can always be held, whatever the ceilings are: a window is offered as long as nothing
- * is, and what it lets the peer send must be taken in the end. */
-uint32_t mem_limit(const struct zest *z, const struct tcp_conn *c)
+/* limit, or less by what was set for c and its group. One segment can always be held, whatever the
+ * ceilings are: a window is offered as long as nothing is, and what it lets the peer send must be
+ * taken in the end. */
+static uint32_t limit_of(const struct zest *z, const struct tcp_conn *c, uint64_t limit)
 {
     const struct tcp_mem *m = &z->tcp.mem;
     const struct tcp_group *g = c->group;
-    uint64_t left = z->cfg.rx_hold_max > m->held ? z->cfg.rx_hold_max - m->held : 0;
-    uint64_t limit = max_u64(left / 2, TCP_HELD_MIN);
 
-    if (g->max && g != m->group) {
-        left = g->max > g->held ? g->max - g->held : 0;
-        limit = min_u64(limit, left / 2);
-    }
+    if (g->max && g != m->group)
+        limit = min_u64(limit, above(g->max, g->held) / 2);
     if (c->mem_max)
         limit = min_u64(limit, c->mem_max);
     return (uint32_t)min_u64(max_u64(limit, max_u64(c->mem_min, m->seg)), 1u << 30);
+}
+
+static uint64_t half_of_the_rest(const struct zest *z)
+{
+    return max_u64(above(z->cfg.rx_hold_max, z->tcp.mem.held) / 2, TCP_HELD_MIN);
+}
+
+uint32_t mem_limit(const struct zest *z, const struct tcp_conn *c)
+{
+    return limit_of(z, c, half_of_the_rest(z));
+}
+
+/* What the pool has left for c. */
+static uint64_t there(const struct zest *z, const struct tcp_conn *c)
+{
+    const struct tcp_mem *m = &z->tcp.mem;
+    const struct tcp_group *g = c->group;
+
+    return max_u64(above(m->reach, m->held), above(g->min, g->held));
+}
+
+uint32_t mem_prospect(const struct zest *z, const struct tcp_conn *c)
+{
+    return limit_of(z, c, min_u64(half_of_the_rest(z), there(z, c) / 2));
+}
+
+bool mem_is_there(const struct zest *z, const struct tcp_conn *c)
+{
+    uint32_t seg = z->tcp.mem.seg;
+    return c->held + seg <= c->mem_min || there(z, c) >= seg;
+}
+
+/* The nearer the end, the sooner again; and others take memory while nothing comes in. */
+void mem_look(struct zest *z)
+{
+    struct tcp_mem *m = &z->tcp.mem;
+    uint64_t room = zbuf_budget_room(z->tcp.rcv, m->seg - ZBUF_OVERHEAD);
+
+    m->reach = m->held + room;
+    m->next_look = z->stats.rx_bytes + room / 16;
+    m->next_look_ns = z->now_ns + LOOK_NS;
 }
 
 static void count(struct zest *z, struct tcp_conn *c, uint32_t size)

@@ -29,6 +29,9 @@ struct tcp_mem {
     uint32_t kept_segs;       /* promised to connections */
     uint32_t kept_aside;      /* set aside for it: a few more */
     uint32_t wakeups;         /* the pool's, when last looked at */
+    uint64_t reach;           /* `held` could come to this: as of the last look at the pool */
+    uint64_t next_look;       /* when so many bytes of frames have come in, ... */
+    uint64_t next_look_ns;    /* ... or then */
     struct tcp_conn *waiting; /* were refused memory, and want to know when there is some */
     uint64_t budgets[ZBUF_BUDGETS / 64]; /* bit set: received segments of ours */
 };
@@ -53,8 +56,13 @@ int mem_group_limits(struct zest *z, struct tcp_group *g, uint64_t min, uint64_t
 int mem_promise(struct zest *z, struct tcp_conn *c, uint32_t bytes);
 void mem_promise_default(struct zest *z, struct tcp_conn *c);
 
-/* Most that c may hold now. */
+/* Most that c may hold now; and what a window may count on: no more than there is. */
 uint32_t mem_limit(const struct zest *z, const struct tcp_conn *c);
+uint32_t mem_prospect(const struct zest *z, const struct tcp_conn *c);
+/* There is a segment for c, as far as the pool goes. */
+bool mem_is_there(const struct zest *z, const struct tcp_conn *c);
+/* Asks the pool how much there is: after input, if that is due, and when it has refused. */
+void mem_look(struct zest *z);
 /* Received memory passes to c; false if it may not have it now. limit: of what it holds, unless it
  * is within its minimum. */
 bool mem_take(struct zest *z, struct tcp_conn *c, struct zbuf *zb, uint32_t limit);

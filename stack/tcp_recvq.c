@@ -11,6 +11,8 @@
  * order, so a queue full of them can't stop the byte they wait for. */
 #include "tcp_conn.h"
 
+#define HEADERS_MAX (14u + 20 + TCP_HLEN + TCP_OPT_MAX) /* in front of a frame's text */
+
 /* What is held just now depends on when links and readers give back: for a recording it is an
  * answer of the pool's like any other. */
 bool recvq_is_over(const struct zest *z, bool limit_reached)
@@ -62,13 +64,14 @@ static bool is_shared(const struct zest *z, const struct zbuf *zb)
     return z->rec ? record_ask(z->rec, shared, NULL) : shared;
 }
 
-/* A small segment behind the last one in the queue, if that has room and nobody else looks at it.
- */
-static bool join(struct zest *z, struct tcp_conn *c, const struct pkt *pk, uint32_t len)
+/* A segment of up to `most` bytes behind the last one in the queue, if that has room and nobody
+ * else looks at it. */
+static bool join(struct zest *z, struct tcp_conn *c, const struct pkt *pk, uint32_t len,
+                 uint32_t most)
 {
     struct zbuf *tail = c->rq_tail;
 
-    if (len > TCP_COPYBREAK || !tail || zbuf_room(tail) < tail->len + len || is_shared(z, tail))
+    if (len > most || !tail || zbuf_room(tail) < tail->len + len || is_shared(z, tail))
         return false;
     memcpy(tail->data + tail->len, pk->p, len);
     tail->len += len;
@@ -138,6 +141,7 @@ static bool pack(struct zest *z, struct tcp_conn *c)
 static void refuse(struct zest *z, struct tcp_conn *c)
 {
     z->stats.drop_tcp_no_memory++;
+    mem_look(z);
     c->refused = true;
     c->acks_owed = c->acks_owed ? c->acks_owed : 1;
 }
@@ -145,11 +149,13 @@ static void refuse(struct zest *z, struct tcp_conn *c)
 /* False: there is no memory for it. */
 static bool keep_next(struct zest *z, struct tcp_conn *c, struct pkt *pk, uint32_t len)
 {
-    if (join(z, c, pk, len))
+    if (join(z, c, pk, len, TCP_COPYBREAK))
         return true;
     while (!mem_take(z, c, pk->zb, mem_limit(z, c))) {
         if (pack(z, c))
             continue;
+        if (join(z, c, pk, len, UINT32_MAX))
+            return true;
         if (!c->reass) {
             refuse(z, c);
             return false;
@@ -301,13 +307,22 @@ static uint32_t free_buffer(const struct tcp_conn *c)
     return taken < c->rcv_buf ? c->rcv_buf - taken : 0;
 }
 
-/* Bytes that may still come. A segment of payload holds about three times its size. *whole: the
- * same if nothing were held. */
+/* Text of one frame that fits into so much memory, however the peer cuts it: it is joined. */
+static uint32_t of_a_frame(const struct zest *z, uint32_t memory)
+{
+    uint32_t seg = z->tcp.mem.seg, room = seg - ZBUF_OVERHEAD - TCP_RX_FRONT;
+    return min_u32(z->cfg.mtu - 40u, memory / seg * room - HEADERS_MAX);
+}
+
+/* Bytes that may still come. A segment of payload holds about three times its size; but who holds
+ * nothing can receive a frame. *whole: the same if nothing were held. */
 static uint32_t free_window(const struct zest *z, const struct tcp_conn *c, uint32_t *whole)
 {
     uint32_t by_buffer = free_buffer(c);
-    uint32_t limit = mem_limit(z, c);
+    uint32_t limit = mem_prospect(z, c);
     uint32_t by_memory = limit > c->held ? (limit - c->held) / 3 : 0;
+    if (by_memory < z->cfg.mtu && c->held == 0)
+        by_memory = max_u32(by_memory, of_a_frame(z, limit));
     bool scarce = by_memory < by_buffer;
 
     if (z->rec)
@@ -335,7 +350,9 @@ uint32_t recvq_window(const struct zest *z, const struct tcp_conn *c)
 bool recvq_is_refused(const struct zest *z, const struct tcp_conn *c)
 {
     uint32_t whole;
-    return c->refused && free_window(z, c, &whole) < min_u32(c->mss, whole / 2);
+
+    return c->refused && (recvq_is_over(z, !mem_is_there(z, c)) ||
+                          free_window(z, c, &whole) < min_u32(c->mss, whole / 2));
 }
 
 /* True if the reader has made so much room that the peer should hear of it without waiting for its

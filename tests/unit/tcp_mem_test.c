@@ -6,6 +6,7 @@
 #define SEG  2048u
 #define TEXT 1400u
 #define MANY 40000u
+#define MS   1000000ull
 
 static uint8_t text[TEXT];
 static struct zbuf *flood[MANY];
@@ -120,14 +121,20 @@ static void nothing_stops_one_within_its_guarantee(void)
     /* The other one, a frame at a time, for ever. */
     speak_for(&p, other);
     uint64_t dropped = peer_stats(&p).drop_tcp_no_memory;
+    uint32_t at = 1, frames = 0;
     for (uint32_t i = 0; i < 200; i++) {
-        peer_send(&p, A, 1 + i * TEXT, 1, text, TEXT);
-        CU_ASSERT_EQUAL_FATAL(info_of(&p, reads).rcv_queued, TEXT);
+        uint32_t wnd = info_of(&p, reads).rcv_wnd, len = wnd < TEXT ? wnd : TEXT;
+        CU_ASSERT_FATAL(len >= 536); /* what it says was its MSS */
+        peer_send(&p, A, at, 1, text, len);
+        CU_ASSERT_EQUAL_FATAL(info_of(&p, reads).rcv_queued, len);
+        at += len;
+        frames += len == TEXT;
         release_all(&p, reads);
         peer_wait(&p, 50000000); /* the delayed ACK */
         CU_ASSERT_EQUAL_FATAL(p.n, 1);
-        CU_ASSERT_EQUAL(p.out[0].ack, p.iss + 1 + (i + 1) * TEXT);
+        CU_ASSERT_EQUAL(p.out[0].ack, p.iss + at);
     }
+    CU_ASSERT(frames > 100); /* whole ones, as a rule */
     CU_ASSERT_EQUAL(peer_stats(&p).drop_tcp_no_memory, dropped);
 
     /* And what is no connection's: ARP, ping, RST. */
@@ -335,6 +342,112 @@ static void what_is_kept_for_one_is_not_anothers(void)
     CU_ASSERT_EQUAL(zest_write(p.z, full, v.addr, v.len), TEXT);
     CU_ASSERT_EQUAL(zest_release(p.z, one, &v, 1), 0);
     CU_ASSERT_FATAL(budget_of(&p, "kept for connections", &kept));
+    peer_close(&p);
+}
+
+/* ---- windows */
+
+/* What the peer may send it can send: the application has taken all that is not set aside, and the
+ * window is what is left of that, not what ceilings would allow. */
+static void a_window_is_no_larger_than_what_is_there(void)
+{
+    struct peer p;
+    struct zbuf_budget_stat received = {0};
+    open_mem(&p, NULL);
+    peer_establish(&p);
+    CU_ASSERT(info_of(&p, p.conn).rcv_wnd > 60000);
+    flood_pool(&p);
+    peer_wait(&p, 10 * MS);
+    CU_ASSERT_FATAL(budget_of(&p, "received", &received));
+    zest_handle late = another(&p);
+    uint32_t wnd = info_of(&p, late).rcv_wnd, seq = 1;
+    CU_ASSERT(wnd >= TEXT && wnd <= received.min / 2);
+    for (unsigned i = 0; i < 100 && wnd > 0; i++) { /* nobody reads */
+        uint32_t len = wnd < TEXT ? wnd : TEXT;
+        peer_send(&p, A, seq, 1, text, len);
+        seq += len;
+        wnd = info_of(&p, late).rcv_wnd;
+    }
+    CU_ASSERT_EQUAL(wnd, 0);
+    CU_ASSERT(seq > 2 * TEXT);
+    CU_ASSERT_EQUAL(info_of(&p, late).rcv_queued, seq - 1);
+    CU_ASSERT_EQUAL(peer_stats(&p).drop_tcp_no_memory, 0);
+
+    /* It follows upwards, too. */
+    flood_ends();
+    release_all(&p, late);
+    peer_flush(&p);
+    for (unsigned i = 0; i < 3; i++, seq += 100) {
+        peer_wait(&p, 50 * MS);
+        peer_send(&p, A, seq, 1, text, 100);
+        release_all(&p, late);
+    }
+    CU_ASSERT(info_of(&p, late).rcv_wnd > 60000);
+    CU_ASSERT_EQUAL(peer_stats(&p).drop_tcp_no_memory, 0);
+    peer_close(&p);
+}
+
+/* The window had been offered before. That there is no memory now, though ceilings would allow it,
+ * is told each time that the peer asks, and that there is some again, too. */
+static void what_the_pool_refuses_closes_the_window(void)
+{
+    struct peer p;
+    uint32_t seq = 1;
+    open_mem(&p, &(struct zest_config){.conn_mem_min = ZEST_MEM_NONE});
+    peer_establish(&p);
+    flood_pool(&p);
+    fill(&p, &seq);
+    CU_ASSERT_EQUAL_FATAL(p.n, 1);
+    CU_ASSERT_EQUAL(p.out[0].ack, p.iss + seq);
+    CU_ASSERT_EQUAL(p.out[0].wnd, 0);
+    for (unsigned i = 0; i < 3; i++) {
+        peer_send(&p, A, seq, 1, text, TEXT);
+        CU_ASSERT_EQUAL_FATAL(p.n, 1);
+        CU_ASSERT_EQUAL(p.out[0].ack, p.iss + seq);
+        CU_ASSERT_EQUAL(p.out[0].wnd, 0);
+    }
+    /* Nor is there a segment for one that holds none. */
+    struct end full = end_of(&p);
+    another(&p);
+    peer_send(&p, A, 1, 1, text, TEXT);
+    CU_ASSERT_EQUAL_FATAL(p.n, 1);
+    CU_ASSERT_EQUAL(p.out[0].ack, p.iss + 1);
+    CU_ASSERT_EQUAL(p.out[0].wnd, 0);
+    flood_ends();
+    peer_send(&p, A, 1, 1, text, TEXT);
+    CU_ASSERT_EQUAL_FATAL(p.n, 1);
+    CU_ASSERT_EQUAL(p.out[0].ack, p.iss + 1 + TEXT);
+    CU_ASSERT(p.out[0].wnd > 0);
+    speak_for(&p, full);
+    peer_send(&p, A, seq, 1, text, TEXT);
+    CU_ASSERT_EQUAL_FATAL(p.n, 1);
+    CU_ASSERT_EQUAL(p.out[0].ack, p.iss + seq + TEXT);
+    CU_ASSERT(p.out[0].wnd > 0);
+    peer_close(&p);
+}
+
+/* Whoever holds nothing is offered a frame's text, and has one segment for it. The peer may cut it
+ * as it likes. */
+static void a_frames_text_fits_however_it_is_cut(void)
+{
+    struct peer p;
+    uint32_t seq = 1;
+    open_mem(&p, NULL);
+    peer_establish(&p);
+    struct end end = end_of(&p);
+    zest_handle reads = another(&p);
+    struct end other = end_of(&p);
+    flood_pool(&p);
+    speak_for(&p, end);
+    fill(&p, &seq);
+    speak_for(&p, other);
+    uint64_t dropped = peer_stats(&p).drop_tcp_no_memory;
+    peer_send(&p, A, 1, 1, text, 700);
+    peer_send(&p, A, 701, 1, text + 700, 700);
+    CU_ASSERT_EQUAL(info_of(&p, reads).rcv_queued, 1400);
+    CU_ASSERT_EQUAL(info_of(&p, reads).mem_held, SEG);
+    CU_ASSERT_EQUAL(peer_stats(&p).drop_tcp_no_memory, dropped);
+    flood_ends();
     peer_close(&p);
 }
 
@@ -604,7 +717,10 @@ static void bytes_that_change_before_the_ack_are_found(void)
 
 CHECK_MAIN("tcp mem", CHECK(nothing_stops_one_within_its_guarantee),
            CHECK(a_minimum_is_there_when_all_else_is_gone), CHECK(promises_add_up),
-           CHECK(a_frame_in_parts_is_within_the_guarantee), CHECK(one_segment_always_fits),
+           CHECK(a_frame_in_parts_is_within_the_guarantee),
+           CHECK(a_window_is_no_larger_than_what_is_there),
+           CHECK(what_the_pool_refuses_closes_the_window),
+           CHECK(a_frames_text_fits_however_it_is_cut), CHECK(one_segment_always_fits),
            CHECK(defaults_leave_a_half), CHECK(a_minimum_for_all_fits_under_its_ceiling),
            CHECK(no_connection_without_its_guarantee), CHECK(what_is_kept_for_one_is_not_anothers),
            CHECK(a_connections_ceiling), CHECK(minimum_and_ceiling_must_agree),
