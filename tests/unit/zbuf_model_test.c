@@ -281,26 +281,41 @@ static void op_chain(void)
     MUST(!frame || links == (bytes + frame - 1) / frame);
 }
 
-/* Whoever waits is told as soon as it could have what it asked for, and not before. */
+/* Whoever waits is told as soon as it could have what it asked for, and not before: two of them,
+ * while whatever gives memory back, or room, is done at random. */
 static void op_wait(void)
 {
-    struct budget *b = any_budget();
-    unsigned want = any_class();
-    bool told = foretell(b, want) != ZBUF_CLASSES;
-    MUST(zbuf_budget_wait(b->b, bytes_for(&rng, want)) == told);
-    if (told)
-        return;
-    for (unsigned tries = 0; foretell(b, want) == ZBUF_CLASSES; tries++) {
-        MUST(!zbuf_budget_ready(b->b));
-        if (lives == 0 || tries == 200)
-            break;
-        op_free();
+    struct budget *b[2] = {any_budget(), any_budget()};
+    unsigned want[2] = {any_class(), any_class()};
+    for (unsigned i = 0; i < 2; i++) {
+        bool told = foretell(b[i], want[i]) != ZBUF_CLASSES;
+        if (i && b[1] == b[0])
+            b[1] = NULL;
+        else
+            MUST(zbuf_budget_wait(b[i]->b, bytes_for(&rng, want[i])) == told);
+        if (told)
+            b[i] = NULL;
     }
-    if (foretell(b, want) == ZBUF_CLASSES)
-        zbuf_budget_wait_cancel(b->b);
-    else
-        MUST(zbuf_budget_ready(b->b));
-    MUST(!zbuf_budget_ready(b->b));
+    for (unsigned tries = 0; tries < 200 && (b[0] || b[1]); tries++) {
+        for (unsigned i = 0; i < 2; i++) {
+            if (!b[i])
+                continue;
+            bool told = foretell(b[i], want[i]) != ZBUF_CLASSES;
+            MUST(zbuf_budget_ready(b[i]->b) == told);
+            if (told)
+                b[i] = NULL;
+        }
+        uint32_t what = rnd(16);
+        what < 8    ? op_free()
+        : what < 11 ? op_charge()
+        : what < 14 ? op_exchange()
+                    : op_budget_resize();
+    }
+    for (unsigned i = 0; i < 2; i++)
+        if (b[i])
+            zbuf_budget_wait_cancel(b[i]->b);
+    for (unsigned i = 0; i < 2; i++)
+        MUST(!b[i] || !zbuf_budget_ready(b[i]->b));
 }
 
 /* The pool's own account agrees. */

@@ -9,7 +9,7 @@
 
 #define THREADS_MAX 8u
 #define HELD_MAX    (2 * LIVE_MAX)
-#define QUEUE       64u
+#define QUEUE       512u
 #define REFS_MAX    6u
 #define LATE_MAX    20000u /* milliseconds until a promise counts as broken */
 
@@ -54,6 +54,7 @@ struct worker {
     uint64_t rng, ops, stamps;
     uint32_t held;
     struct ref *ref; /* HELD_MAX */
+    struct ref hot;  /* one that all have, or none */
     uint64_t allocs[ZBUF_CLASSES];
     uint64_t refused, late, passed, woken;
     uint64_t doubt;       /* allocations that a refused chain or exchange may have begun with */
@@ -262,7 +263,7 @@ static inline void op_receive(struct worker *w)
 {
     struct ref ref;
     unsigned from = rnd(w, threads);
-    for (unsigned n = rnd(w, QUEUE); n > 0 && w->held < HELD_MAX && get(w, from, &ref); n--)
+    for (unsigned n = rnd(w, 64); n > 0 && w->held < HELD_MAX && get(w, from, &ref); n--)
         w->ref[w->held++] = ref;
 }
 

@@ -305,7 +305,7 @@ static inline void op_wait(struct worker *w)
         return;
     w->waits = b;
     w->wait_cls = want;
-    w->patience = 1 + rnd(w, 200);
+    w->patience = 1 + rnd(w, 1000);
 }
 
 static inline void stop_waiting(struct worker *w)

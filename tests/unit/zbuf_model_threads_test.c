@@ -32,11 +32,14 @@ static uint64_t total_ops, run_seed, rounds, first_round, most_in_depots, drains
 static bool over;
 static pthread_barrier_t barrier;
 
-enum mode { MIX, PIPE, FLOOD, EBB, MODES };
-/* Of this round: */
+/* What a round is about. MIX: everything. FLOOD, EBB: more is taken than given back, and less.
+ * PIPE: half of the threads only allocate, of one class and budget, and the others only free, so
+ * that all goes through depots. DUEL: several have references to the same few segments, and give
+ * them back at the same time. THIRST: there is no memory, and many wait. DRAIN: one thread drains
+ * magazines that the others are using. */
+enum mode { MIX, PIPE, FLOOD, EBB, DUEL, THIRST, DRAIN, MODES };
 static enum mode mode;
-static bool waits_allowed; /* nobody has anything at hand while somebody waits */
-static unsigned pipe_budget;
+static unsigned only_budget; /* of PIPE and DRAIN */
 
 static _Noreturn void fail(const char *what)
 {
@@ -135,63 +138,181 @@ static void look(struct worker *w)
 
 static void step(struct worker *w)
 {
+    static const uint32_t more_of_100[MODES] = {
+        [MIX] = 50, [FLOOD] = 70, [EBB] = 30, [THIRST] = 50};
     uint32_t what = rnd(w, 10000);
-    bool more = rnd(w, 100) < (mode == FLOOD ? 70 : mode == EBB ? 30 : 50);
-    struct budget *b = any_budget(w);
+    bool more = rnd(w, 100) < more_of_100[mode] && w->held + 1000 < HELD_MAX;
     poll_wait(w);
     w->ops++;
-    if (w->held + 1000 > HELD_MAX)
-        more = false;
-    if (what < 5800)
+    if (what < 5700)
         more ? op_alloc(w) : op_free(w);
-    else if (what < 6500)
-        w->ops += more ? op_alloc_bulk(w, b, any_class(w)) : op_free_bulk(w);
-    else if (what < 7300)
+    else if (what < 6300)
+        w->ops += more ? op_alloc_bulk(w, any_budget(w), any_class(w)) : op_free_bulk(w);
+    else if (what < 7100)
         op_send(w);
-    else if (what < 7700)
+    else if (what < 7500)
         op_ref(w);
-    else if (what < 8200)
+    else if (what < 8000)
         op_charge(w);
-    else if (what < 8700)
+    else if (what < 8500)
         op_exchange(w);
-    else if (what < 8750)
+    else if (what < 8550)
         more ? op_chain(w) : op_free(w);
-    else if (what < 8900)
+    else if (what < 8700)
         op_borrow(w);
-    else if (what < 8960)
+    else if (what < 8760)
         op_resize(w);
-    else if (what < 8990)
+    else if (what < 8790)
         op_own(w);
-    else if (what < 8995)
-        waits_allowed ? op_wait(w) : look(w);
+    else if (what < 8800)
+        look(w);
+    else if (what < 9100 && mode == THIRST) /* else nobody would ever have anything at hand */
+        op_wait(w);
     else
         op_receive(w);
 }
 
-/* Half of the threads only allocate, of one class and budget, and the others only free. */
 static void step_pipe(struct worker *w)
 {
     struct ref ref;
-    if (w->id % 2 == 0 && w->id + 1 < threads && w->held + BULK_MAX < HELD_MAX) {
-        uint32_t before = w->held;
-        w->ops += 1 + op_alloc_bulk(w, &m.budget[pipe_budget], fashion);
-        for (unsigned tries = 0; w->held > before && tries < 64; tries++) {
-            while (w->held > before && put(w, w->id + 1, w->ref[w->held - 1]))
-                w->held--;
-            if (w->held > before)
-                sched_yield();
+    unsigned runs = 1 + rnd(w, 12); /* in bursts, so that depots run full and empty */
+    if (w->id % 2 == 0 && w->id + 1 < threads) {
+        for (; runs > 0 && w->held + BULK_MAX < HELD_MAX; runs--) {
+            uint32_t before = w->held;
+            w->ops += op_alloc_bulk(w, &m.budget[only_budget], fashion);
+            for (unsigned tries = 0; w->held > before && tries < 64;) {
+                if (put(w, w->id + 1, w->ref[w->held - 1])) {
+                    w->held--;
+                } else {
+                    sched_yield();
+                    tries++;
+                }
+            }
+            while (w->held > before)
+                give_back(w, take_out(w, w->held - 1));
         }
-        while (w->held > before)
-            give_back(w, take_out(w, w->held - 1));
     } else {
-        bool any = false;
-        while (w->held < HELD_MAX && get(w, (w->id + threads - 1) % threads, &ref)) {
+        uint32_t before = w->held;
+        while (w->held < HELD_MAX && get(w, (w->id + threads - 1) % threads, &ref))
             w->ref[w->held++] = ref;
-            any = true;
-        }
-        w->ops += 1 + (any || w->held > 1000 ? op_free_bulk(w) : 0);
-        if (!any)
+        if (before == w->held)
             sched_yield();
+        for (; w->held > 0 && runs > 0; runs--)
+            w->ops += op_free_bulk(w);
+    }
+    w->ops++;
+}
+
+static void step_duel(struct worker *w)
+{
+    struct ref ref;
+    if (w->hot.zb && rnd(w, 2)) {
+        struct record *r = record_of(w->hot.zb);
+        for (unsigned i = 0; i < 20; i++) {
+            __atomic_fetch_add(&r->refs, 1, __ATOMIC_RELAXED);
+            zbuf_ref(w->hot.zb);
+            give_back(w, w->hot);
+        }
+        w->ops += 20;
+    } else if (w->held + 1000 < HELD_MAX && op_alloc_of(w, &m.budget[0], fashion)) {
+        /* One more to each of the others; then all let go. */
+        ref = take_out(w, w->held - 1);
+        share(ref.zb);
+        for (unsigned t = 0; t < threads; t++) {
+            struct ref second = {ref.zb, ref.stamp, false};
+            __atomic_fetch_add(&record_of(ref.zb)->refs, 1, __ATOMIC_RELAXED);
+            zbuf_ref(ref.zb);
+            if (t == w->id || !put(w, t, second))
+                give_back(w, second);
+        }
+        give_back(w, ref);
+    }
+    for (unsigned t = 0; t < threads; t++)
+        while (get(w, t, &ref))
+            give_back(w, ref);
+    w->ops++;
+}
+
+static void step_drain(struct worker *w)
+{
+    struct budget *b = &m.budget[only_budget];
+    uint32_t before = w->held;
+    w->ops++;
+    if (w->id ==
+        0) { /* it is not empty, but that is known only when nobody has any of it at hand */
+        MUST(zbuf_budget_destroy(b->b) == -EBUSY);
+        return;
+    }
+    for (unsigned n = rnd(w, 6); n > 0 && before + n < HELD_MAX; n--)
+        w->ops += op_alloc_of(w, b, fashion);
+    while (w->held > before)
+        give_back(w, take_out(w, w->held - 1));
+}
+
+/* ---- rounds */
+
+static void cool_down(void)
+{
+    for (unsigned t = 0; t < threads; t++)
+        if (worker[t].hot.zb)
+            give_back(&worker[t], worker[t].hot);
+    for (unsigned t = 0; t < threads; t++)
+        worker[t].hot.zb = NULL;
+}
+
+/* One segment that all threads have a reference to. */
+static void heat_up(struct worker *w)
+{
+    if (w->held == HELD_MAX || !op_alloc_of(w, &m.budget[0], fashion))
+        return;
+    w->hot = take_out(w, w->held - 1);
+    share(w->hot.zb);
+    for (unsigned t = 0; t < threads; t++) {
+        if (t == w->id)
+            continue;
+        record_of(w->hot.zb)->refs++;
+        zbuf_ref(w->hot.zb);
+        worker[t].hot = (struct ref){w->hot.zb, w->hot.stamp, false};
+    }
+}
+
+/* Gives back what threads hold until no more than so much is live. */
+static void ebb_away(size_t most)
+{
+    size_t used = 0;
+    for (unsigned c = 0; c < ZBUF_CLASSES; c++)
+        for (uint32_t i = 0; i < BUDGETS; i++)
+            used += (size_t)m.budget[i].held[c] * size_of(c);
+    for (unsigned t = 0; t < threads && used > most; t++)
+        while (worker[t].held && used > most) {
+            struct worker *w = &worker[t];
+            struct ref ref = take_out(w, rnd(w, w->held));
+            used -= refs_of(record_of(ref.zb)) == 1 ? ref.zb->size : 0;
+            give_back(w, ref);
+        }
+}
+
+static void prepare_round(struct worker *w)
+{
+    cool_down();
+    rounds++;
+    mode = (enum mode)rnd(w, MODES);
+    fashion = rnd(w, ZBUF_CLASSES);
+    only_budget = rnd(w, 3) ? SHARED + rnd(w, BUDGETS - SHARED) : FAMILY * rnd(w, 2);
+    if (mode == PIPE || mode == DUEL || mode == DRAIN)
+        for (unsigned t = 0; t < threads; t++)
+            stop_waiting(&worker[t]);
+    if (mode == THIRST)
+        while (w->held + 1000 < HELD_MAX && op_alloc_of(w, &m.budget[0], fashion))
+            ;
+    else
+        ebb_away(zbuf_pool_size(m.pool) / (1 + rnd(w, 8)));
+    if (mode == DUEL)
+        heat_up(w);
+    if (mode == DRAIN) {
+        only_budget = BUDGETS - 1 - rnd(w, 4);
+        if (w->held == HELD_MAX || !op_alloc_of(w, &m.budget[only_budget], fashion))
+            mode = MIX;
     }
 }
 
@@ -201,24 +322,17 @@ static void alone_for_a_while(struct worker *w)
     uint64_t ops = 0;
     alone = true;
     audit();
-    enum mode was = mode;
     mode = MIX;
     for (unsigned i = 0; i < 100; i++)
         step(w);
     for (unsigned i = 0; i < 3 && rounds % 8 == 0; i++)
         exhaust(w);
     audit();
-    mode = was;
+    prepare_round(w);
     for (unsigned t = 0; t < threads; t++)
         ops += worker[t].ops;
     over = ops >= total_ops;
     alone = false;
-
-    rounds++;
-    mode = (enum mode)rnd(w, MODES);
-    waits_allowed = rnd(w, 2);
-    fashion = rnd(w, ZBUF_CLASSES);
-    pipe_budget = rnd(w, 3) ? SHARED + rnd(w, BUDGETS - SHARED) : FAMILY * rnd(w, 2);
 }
 
 static void *life(void *arg)
@@ -231,10 +345,11 @@ static void *life(void *arg)
         pthread_barrier_wait(&barrier);
         if (over)
             break;
-        if (mode == PIPE)
-            stop_waiting(w);
         for (uint64_t end = w->ops + ROUND_OPS; w->ops < end;)
-            mode == PIPE ? step_pipe(w) : step(w);
+            (mode == PIPE    ? step_pipe
+             : mode == DUEL  ? step_duel
+             : mode == DRAIN ? step_drain
+                             : step)(w);
     }
     return NULL;
 }
@@ -313,6 +428,7 @@ static void run(uint64_t ops, bool debug)
 
     alone = true;
     audit();
+    cool_down();
     for (unsigned t = 0; t < threads; t++) {
         struct worker *w = &worker[t];
         stop_waiting(w);
