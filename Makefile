@@ -85,7 +85,7 @@ check: setup ## every test; last line: N passed, N failed
 	@tests/run
 
 check-vm: setup ## zero-copy on a real driver, in a small emulated machine (QEMU): VM_BYTES=256M VM_TURNS=3
-	@$(MAKE) --no-print-directory -j2 $(BUILD)/zest $(BUILD)/sim/sim_test $(BUILD)/unit/record_test $(BUILD)/system/stall.so $(BUILD)/system/pages
+	@$(MAKE) --no-print-directory -j2 $(BUILD)/zest $(BUILD)/sim/sim_test $(BUILD)/unit/record_test $(BUILD)/system/stall.so $(BUILD)/system/foreign $(BUILD)/system/pages
 	@VM_SKIP_STATUS=0 tests/vm/memory
 	@VM_SKIP_STATUS=0 tests/vm/run
 

@@ -131,6 +131,50 @@ kill_under_load() {
 check "killed with -9 under load, it starts again at once" kill_under_load
 check "it ends in order, all memory home" stop echo "$ECHO"
 
+# ---- libxdp's dispatcher: other programs beside ours, and what is left or taken off
+
+gives_up() { # as a server should whose program is gone: it says so, ends with 1, and all memory comes home
+    local i=0
+    while kill -0 "$ECHO" 2>/dev/null && [ $i -lt $((SHORT_S * 5)) ]; do
+        i=$((i + 1))
+        sleep 0.2
+    done
+    kill -9 "$ECHO" 2>/dev/null
+    wait "$ECHO"
+    local status=$?
+    cat echo.log
+    [ $status = 1 ] && grep -q "took zest's XDP program off" echo.log && ! grep -q 'not given back' echo.log
+}
+pins() { ls /sys/fs/bpf/xdp 2>/dev/null | grep -c dispatch; }
+no_pins() { [ "$(pins)" = 0 ]; }
+dispatcher() {
+    export LIBXDP_OBJECT_PATH=/zest
+    check "by the dispatcher, in zero-copy mode" start_echo --attach dispatcher --mode zero-copy || return
+    check "another program joins it" /zest/foreign attach eth0 /zest/xdp_kern.bpf.o
+    check "zest goes on" echo_random 65536
+    check "zest ends in order" stop echo "$ECHO"
+    check "and leaves the other one there, alone" /zest/foreign only eth0
+    check "zest joins it" start_echo --attach dispatcher --mode zero-copy
+    check "the dispatcher is unloaded, with all that is in it" /zest/foreign detach eth0
+    check "zest says so, and ends" gives_up
+    check "nothing is left" no_pins
+    start_echo --attach dispatcher --mode zero-copy
+    kill -9 "$ECHO"
+    check "killed with -9, its program stays" test "$(pins)" = 1
+    check "the next start removes it, and works" start_echo --attach link --mode zero-copy
+    check "nothing else is left" no_pins
+    check "it echoes" echo_random 65536
+    check "and ends in order" stop echo "$ECHO"
+}
+if [ ! -e /zest/xdp-dispatcher.o ]; then
+    say "skip libxdp's dispatcher: the host has no xdp-dispatcher.o"
+elif mount -t bpf bpf /sys/fs/bpf; then
+    dispatcher
+    umount /sys/fs/bpf
+else
+    say "bad the bpf file system"
+fi
+
 # ---- what a link cannot do is said
 
 refused() { # refused PATTERN COMMAND...
