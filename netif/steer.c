@@ -13,6 +13,10 @@
  * are removed at the end; after kill -9 they stay, and the next start replaces them: what is about
  * our address, which is nobody else's, is taken to be ours.
  *
+ * Another zest may have other queues of the card, and another address. Its TCP rules are about
+ * that. ARP cannot be told apart: there is one rule, which is a living process's if that has a
+ * socket on the queue that it names, and then left alone.
+ *
  * All of it is ETHTOOL_[GS]RXCLSR..., asked through ethtool.h. */
 #include "steer.h"
 
@@ -113,6 +117,24 @@ static bool about_us(const struct steer_wants *w, const rule *r)
            (!w->ports || (m->pdst == ALL_16 && is_port_of(w, ntohs(h->pdst))));
 }
 
+static bool is_arp(const rule *r)
+{
+    return r->flow_type == ETHER_FLOW && r->h_u.ether_spec.h_proto == htons(ETH_P_ARP) &&
+           r->m_u.ether_spec.h_proto == ALL_16;
+}
+
+static bool is_among(uint64_t queue, uint32_t first, uint32_t n)
+{
+    return queue >= first && queue - first < n;
+}
+
+/* A rule for all, of somebody who lives. */
+static bool is_anothers(const struct steer_wants *w, const rule *r)
+{
+    return is_arp(r) && !is_among(r->ring_cookie, w->first, w->n) && w->taken &&
+           w->taken(w->ctx, (uint32_t)r->ring_cookie);
+}
+
 /* NOLINTBEGIN(bugprone-suspicious-memory-comparison): one of the union's members is all of its
  * bytes */
 static bool same_match(const rule *a, const rule *b)
@@ -161,9 +183,10 @@ static int look(const struct ethtool *e, struct table *t)
     return 0;
 }
 
-static void remove_old(const struct ethtool *e, const struct steer_wants *w, struct table *t,
+static void remove_old(struct steer *s, const struct steer_wants *w, struct table *t,
                        const rule *wanted, unsigned n)
 {
+    const struct ethtool *e = &s->e;
     uint32_t kept = 0;
     for (uint32_t i = 0; i < t->n; i++) {
         struct ethtool_rxnfc get = {.cmd = ETHTOOL_GRXCLSRULE, .fs.location = t->all->rule_locs[i]};
@@ -172,6 +195,11 @@ static void remove_old(const struct ethtool *e, const struct steer_wants *w, str
             ours = about_us(w, &get.fs);
             for (unsigned k = 0; k < n && !ours; k++)
                 ours = same_match(&get.fs, &wanted[k]);
+        }
+        if (ours && is_anothers(w, &get.fs)) {
+            s->arp_elsewhere = true;
+            s->arp_queue = (uint32_t)get.fs.ring_cookie;
+            ours = false;
         }
         if (ours)
             drop(e, t->all->rule_locs[i]);
@@ -248,12 +276,14 @@ static bool switched_on(const struct ethtool *e)
 
 uint32_t steer_open(struct steer *s, const struct ethtool *e, const struct steer_wants *w)
 {
-    *s = (struct steer){.e = *e};
+    *s = (struct steer){.e = *e, .first = w->first, .queues = w->n};
+    memcpy(s->ip, w->ip, sizeof s->ip);
     rule *rules = calloc(2ul * STEER_RULES, sizeof *rules);
     struct table t;
     if (rules && switched_on(e) && look(e, &t) == 0) {
         unsigned own = own_rules(w, rules), all = all_rules(w, rules + own);
-        remove_old(e, w, &t, rules, own + all);
+        remove_old(s, w, &t, rules, own + all);
+        all -= s->arp_elsewhere; /* it is the last one */
         s->own = insert_set(s, &t, rules, own, true);
         insert_set(s, &t, rules + own, all, false);
         free(t.all);
@@ -262,8 +292,18 @@ uint32_t steer_open(struct steer *s, const struct ethtool *e, const struct steer
     return s->n;
 }
 
+/* By now somebody may have removed it, and another have his in its place. */
+static bool is_ours_still(const struct steer *s, uint32_t location)
+{
+    struct ethtool_rxnfc get = {.cmd = ETHTOOL_GRXCLSRULE, .fs.location = location};
+    return ethtool_ask(&s->e, &get) == 0 && is_among(get.fs.ring_cookie, s->first, s->queues) &&
+           (is_arp(&get.fs) || (get.fs.flow_type == TCP_V4_FLOW &&
+                                memcmp(&get.fs.h_u.tcp_ip4_spec.ip4dst, s->ip, 4) == 0));
+}
+
 void steer_close(struct steer *s)
 {
     while (s->n > 0)
-        drop(&s->e, s->location[--s->n]);
+        if (is_ours_still(s, s->location[--s->n]))
+            drop(&s->e, s->location[s->n]);
 }

@@ -268,11 +268,24 @@ static void measure(struct netif **links, unsigned n)
     }
 }
 
+/* Ours are bound by now, so nobody asks about them. What can't be known may be so. */
+static bool has_socket(const void *ctx, uint32_t queue)
+{
+    const struct netif_probe_if *i = ctx;
+    bool has = i->sockets_known != NETIF_YES || i->n_sockets == NETIF_PROBE_SOCKETS;
+    for (unsigned k = 0; k < i->n_sockets && !has; k++)
+        has = i->sockets[k].queue == queue;
+    return has;
+}
+
 /* Has the card bring our frames to our queues, if it can. */
 static void steer(struct xdp_share *s, const struct netif_xdp_config *cfg, uint32_t queues,
                   struct netif **links, unsigned n)
 {
+    struct netif_probe_if probe = {.index = s->prog.ifindex};
     struct steer_wants w = {
+        .taken = has_socket,
+        .ctx = &probe,
         .first = cfg->queue,
         .n = n,
         .queues = queues,
@@ -283,7 +296,13 @@ static void steer(struct xdp_share *s, const struct netif_xdp_config *cfg, uint3
     if (queues < 2 || ethtool_open(&s->nic, cfg->ifname, &e) != 0)
         return;
     memcpy(w.ip, cfg->ip.ip + 12, sizeof w.ip);
+    probe_sockets(&probe);
     uint32_t rules = steer_open(&s->steer, &e, &w);
+    if (s->steer.arp_elsewhere && !cfg->quiet)
+        fprintf(stderr,
+                "zest: %s: ARP comes in on queue %u, which is another process's, so this one hears "
+                "none: leave it to the kernel (zest --ip host --ports ...)\n",
+                cfg->ifname, s->steer.arp_queue);
     if (rules == 0)
         ethtool_close(&s->nic);
     for (unsigned i = 0; i < n; i++)

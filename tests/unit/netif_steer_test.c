@@ -83,7 +83,8 @@ static int kernel(void *ctx, void *cmd)
         c->data = card.size;
         return 0;
     case ETHTOOL_GRXCLSRULE:
-        CU_ASSERT_FATAL(c->fs.location < card.size && card.used[c->fs.location]);
+        if (c->fs.location >= card.size || !card.used[c->fs.location])
+            return -ENOENT;
         c->fs = card.rule[c->fs.location];
         return 0;
     case ETHTOOL_SRXCLSRLINS:
@@ -272,6 +273,103 @@ static void what_was_left_is_replaced(void)
     }
 }
 
+/* ---- two of us on one card */
+
+static uint32_t bound; /* a bit for each queue with a socket */
+static bool taken(const void *ctx, uint32_t queue)
+{
+    CU_ASSERT_PTR_EQUAL(ctx, &bound);
+    return bound >> queue & 1;
+}
+
+static struct steer_wants at(uint8_t host, uint32_t first, uint32_t n)
+{
+    struct steer_wants w = wants(first, n, 8);
+    w.ip[3] = host;
+    w.taken = taken;
+    w.ctx = &bound;
+    return w;
+}
+
+/* Whoever comes first has ARP; each has its TCP, whichever of them goes first. */
+static void two_processes_have_their_own(void)
+{
+    for (unsigned way = 0; way < 4; way++) {
+        bool chooses = way & 1;
+        struct steer a, b;
+        struct steer_wants wa = at(2, 0, 2), wb = at(3, 2, 2);
+        new_card(chooses);
+        bound = 0x0f;
+        uint32_t has = steer_open(&a, &asks, &wa);
+        CU_ASSERT_FALSE(a.arp_elsewhere);
+        CU_ASSERT_EQUAL(steer_open(&b, &asks, &wb), has - 1);
+        CU_ASSERT_TRUE(b.arp_elsewhere);
+        CU_ASSERT_EQUAL(b.arp_queue, 0);
+        CU_ASSERT_EQUAL(card.deleted, 0);
+        CU_ASSERT_EQUAL(queue_of_arp(), 0);
+        for (uint32_t from = 1024; from < 1024 + 64; from++) {
+            CU_ASSERT(queue_of(2, (uint16_t)from, 80) < 2);
+            CU_ASSERT(queue_of(3, (uint16_t)from, 80) - 2 < 2);
+            CU_ASSERT_EQUAL(queue_of(2, 80, (uint16_t)(0x8000 | from)), from % 2);
+            CU_ASSERT_EQUAL(queue_of(3, 80, (uint16_t)(0x8000 | from)), 2 + from % 2);
+        }
+        steer_close(way < 2 ? &a : &b);
+        CU_ASSERT_EQUAL(queue_of(2, 1, 80), way < 2 ? HASH : 1);
+        CU_ASSERT_EQUAL(queue_of(3, 1, 80), way < 2 ? 3 : HASH);
+        CU_ASSERT_EQUAL(queue_of_arp(), way < 2 ? HASH : 0);
+        steer_close(way < 2 ? &b : &a);
+        CU_ASSERT_EQUAL(rules(), 0);
+    }
+}
+
+/* A rule for ARP whose queue nobody has is a dead one's, whatever its address was. */
+static void a_dead_ones_arp_is_taken_over(void)
+{
+    struct steer a, b;
+    struct steer_wants wa = at(2, 0, 2), wb = at(3, 2, 2);
+    new_card(false);
+    bound = 0x0f;
+    steer_open(&a, &asks, &wa);
+    bound = 0x0c; /* killed */
+    steer_open(&b, &asks, &wb);
+    CU_ASSERT_FALSE(b.arp_elsewhere);
+    CU_ASSERT_EQUAL(queue_of_arp(), 2);
+    CU_ASSERT_EQUAL(card.deleted, 1);
+    CU_ASSERT_EQUAL(queue_of(3, 1, 80), 3);
+    /* Not killed after all (it is in another namespace): what is not its own any more it leaves. */
+    steer_close(&a);
+    CU_ASSERT_EQUAL(rules(), b.n);
+    CU_ASSERT_EQUAL(queue_of_arp(), 2);
+    CU_ASSERT_EQUAL(queue_of(3, 1, 80), 3);
+    CU_ASSERT_EQUAL(queue_of(2, 1, 80), HASH);
+    steer_close(&b);
+    CU_ASSERT_EQUAL(rules(), 0);
+}
+
+/* Ports of one address, in two processes. */
+static void ports_are_told_apart(void)
+{
+    static const struct netif_ports seven = {7, 7}, eight = {8, 8};
+    struct steer a, b;
+    struct steer_wants wa = at(2, 0, 1), wb = at(2, 1, 1);
+    wa.ports = &seven;
+    wb.ports = &eight;
+    wa.n_ports = wb.n_ports = 1;
+    new_card(false);
+    bound = 0x03;
+    CU_ASSERT_EQUAL(steer_open(&a, &asks, &wa), 1);
+    CU_ASSERT_EQUAL(steer_open(&b, &asks, &wb), 1);
+    CU_ASSERT_FALSE(b.arp_elsewhere);
+    CU_ASSERT_EQUAL(queue_of(2, 1, 7), 0);
+    CU_ASSERT_EQUAL(queue_of(2, 1, 8), 1);
+    steer_close(&a);
+    CU_ASSERT_EQUAL(queue_of(2, 1, 7), HASH);
+    CU_ASSERT_EQUAL(queue_of(2, 1, 8), 1);
+    steer_close(&b);
+    CU_ASSERT_EQUAL(rules(), 0);
+}
+
 CHECK_MAIN("netif steer", CHECK(answers_come_home), CHECK(all_comes_in_on_ours),
            CHECK(ports_of_the_hosts_address), CHECK(half_a_set_is_none),
-           CHECK(what_was_left_is_replaced))
+           CHECK(what_was_left_is_replaced), CHECK(two_processes_have_their_own),
+           CHECK(a_dead_ones_arp_is_taken_over), CHECK(ports_are_told_apart))
