@@ -6,7 +6,8 @@
  *   bulk        32 at once, then all back
  *   two threads one allocates, the other frees; a ring of our own between them
  *
- * Times are nanoseconds for one allocation and its free. Medians of RUNS.
+ * Times are nanoseconds for one allocation and its free. Medians of RUNS. What kinds of pages cost
+ * is in pages.c.
  *
  *   mem [dpdk]    dpdk: only what is compared with DPDK; two seconds, short enough for chrt -f 20
  */
@@ -303,65 +304,6 @@ static void compare(const char *name, double (*zb)(void), double (*libc)(void),
         line(name, "ns", value, NULL, 0);
 }
 
-/* What pages cost: one line in each of 16384 segments of 4K, in random order, each address known
- * only when the one before has been read. */
-#define VISITS 16384u
-
-static double visit(void)
-{
-    static struct zbuf *zb[VISITS];
-    unsigned n = zbuf_alloc_bulk(zbuf_budget_app(pool), 4096 - ZBUF_OVERHEAD, zb, VISITS);
-    uint64_t x = 88172645463325252u;
-    for (unsigned i = n; i > 1; i--) {
-        x ^= x << 13;
-        x ^= x >> 7;
-        x ^= x << 17;
-        unsigned k = (unsigned)(x % (i - 1));
-        struct zbuf *t = zb[k];
-        zb[k] = zb[i - 1];
-        zb[i - 1] = t;
-    }
-    /* Each holds the address of the next, and not all at one place in their page. */
-    for (unsigned i = 0; i < n; i++) {
-        unsigned k = i + 1 < n ? i + 1 : 0;
-        void *next = zb[k]->data + (k % 56) * 64;
-        memcpy(zb[i]->data + (i % 56) * 64, &next, sizeof next);
-    }
-    const uint32_t rounds = 10;
-    void *volatile start = zb[0]->data;
-    void **at = start;
-    double t = now_ns();
-    for (uint32_t r = 0; r < rounds * n; r++)
-        at = *at;
-    t = now_ns() - t;
-    start = at;
-    zbuf_free_bulk(zb, n);
-    return t / (rounds * n);
-}
-
-static void pages(bool no_huge)
-{
-    double open[RUNS], v[RUNS];
-    char name[64];
-    for (int i = 0; i < RUNS; i++) {
-        double t = now_ns();
-        pool = zbuf_pool_create(&(struct zbuf_pool_config){.size = 64u << 20, .no_huge = no_huge});
-        if (!pool)
-            exit(1);
-        open[i] = (now_ns() - t) / 1e6;
-        v[i] = visit();
-        snprintf(name, sizeof name, "%s", zbuf_pages_name(zbuf_pool_pages(pool)));
-        zbuf_pool_destroy(pool);
-    }
-    printf(
-        "{\"name\":\"mem_visit\",\"unit\":\"ns\",\"value\":%.2f,\"mode\":\"%s pages, 64 MiB\"}\n",
-        median(v), name);
-    printf(
-        "{\"name\":\"mem_create\",\"unit\":\"ms\",\"value\":%.2f,\"mode\":\"%s pages, 64 MiB, all "
-        "touched\"}\n",
-        median(open), name);
-}
-
 static void layout(void)
 {
     for (uint32_t size = ZBUF_SEG_MIN; size <= ZBUF_SEG_MAX; size *= 2) {
@@ -422,7 +364,5 @@ int main(int argc, char **argv)
     compare("mem_ref_owned", ref_pair, NULL, NULL, NULL);
     if (zbuf_pool_destroy(pool) != 0)
         return 1;
-    pages(true);
-    pages(false);
     return 0;
 }
