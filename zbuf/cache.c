@@ -177,6 +177,14 @@ void pool_unregister(struct zbuf_pool *pool)
     pthread_mutex_unlock(&registry);
 }
 
+void pools_visit(void (*fn)(struct zbuf_pool *pool))
+{
+    pthread_mutex_lock(&registry);
+    for (struct zbuf_pool *pool = pools; pool; pool = pool->next)
+        fn(pool);
+    pthread_mutex_unlock(&registry);
+}
+
 struct zbuf_pool *pool_of_addr(const void *addr)
 {
     pthread_mutex_lock(&registry);

@@ -289,6 +289,8 @@ struct zbuf_pool {
     size_t mirror_size;
     int mirror_fd;
     char name[ZBUF_NAME_MAX];
+    pid_t maker; /* a forked child has no business with it at exit */
+    bool leaks_told;
     struct zbuf_pool *next; /* in the registry */
 };
 
@@ -379,6 +381,7 @@ struct cache *cache_of_addr(const void *addr);
 struct zbuf_pool *pool_of_addr(const void *addr); /* among all pools; not under a lock */
 void pool_register(struct zbuf_pool *pool);
 void pool_unregister(struct zbuf_pool *pool); /* also takes the caches from their threads */
+void pools_visit(void (*fn)(struct zbuf_pool *pool));
 /* Under the lock: */
 struct mag *mag_get(struct cache *c, struct zbuf_budget *b, unsigned cls); /* or NULL */
 void mag_sync(struct zbuf_pool *pool, struct mag *m);   /* brings the accounts up to date */
@@ -423,7 +426,7 @@ void stat_budget(const struct zbuf_budget *b, struct zbuf_budget_stat *out, uint
 /* misuse.c */
 /* Prints what is known of the segment that addr lies in, and aborts. */
 _Noreturn void zbuf_misuse(const struct zbuf_pool *pool, const void *addr, const char *what);
-void zbuf_leaks(struct zbuf_pool *pool); /* prints who holds what */
+void zbuf_leaks(struct zbuf_pool *pool, const char *when); /* prints who holds what */
 
 /* debug.c: under the lock */
 struct debug_side { /* of each segment, by its first KiB */

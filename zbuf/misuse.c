@@ -57,13 +57,13 @@ _Noreturn void zbuf_misuse(const struct zbuf_pool *pool, const void *addr, const
     abort();
 }
 
-void zbuf_leaks(struct zbuf_pool *pool)
+void zbuf_leaks(struct zbuf_pool *pool, const char *when)
 {
     struct zbuf_holder oldest[LEAKS_SHOWN];
     struct zbuf_pool_stat st;
     zbuf_pool_stat(pool, &st);
-    fprintf(stderr, "zbuf: pool destroyed with %llu segments (%zu bytes) still held:\n",
-            (unsigned long long)st.live, st.used);
+    fprintf(stderr, "zbuf: pool%s%s %s with %llu segments (%zu bytes) still held:\n",
+            *pool->name ? " " : "", pool->name, when, (unsigned long long)st.live, st.used);
     pool_lock(pool);
     for (unsigned i = 0; i < pool->budgets_used; i++) {
         const struct zbuf_budget *b = &pool->budget[i];

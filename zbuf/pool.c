@@ -43,6 +43,25 @@ static int pool_build(struct zbuf_pool *pool, const struct zbuf_pool_config *cfg
     return 0;
 }
 
+/* In debug mode: what a program that ends without destroying its pools has left in them. */
+static void tell_leaks(struct zbuf_pool *pool)
+{
+    struct zbuf_pool_stat st;
+    if (!pool->debug || pool->leaks_told || pool->maker != getpid())
+        return;
+    zbuf_pool_stat(pool, &st);
+    if (st.live)
+        zbuf_leaks(pool, "not destroyed at exit,");
+}
+static void at_exit(void)
+{
+    pools_visit(tell_leaks);
+}
+static void debug_once(void)
+{
+    atexit(at_exit); /* if that fails, debug mode says a little less */
+}
+
 /* It is held for less than it takes to go to sleep. */
 static void lock_init(pthread_mutex_t *lock)
 {
@@ -82,6 +101,10 @@ struct zbuf_pool *zbuf_pool_create(const struct zbuf_pool_config *cfg)
     lock_init(&pool->lock);
     if (pool->debug || RUNNING_ON_VALGRIND)
         pool->slow |= SLOW_DEBUG;
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pool->maker = getpid();
+    if (pool->debug)
+        pthread_once(&once, debug_once);
     VALGRIND_CREATE_MEMPOOL(pool, 0, 0);
     budget_init_app(pool);
     mirror_open(pool, !cfg->private_stat);
@@ -99,7 +122,8 @@ int zbuf_pool_destroy(struct zbuf_pool *pool)
         live |= pool->cls[c].store != pool->cls[c].slabs * class_segs(c);
     pool_unlock(pool);
     if (live) {
-        zbuf_leaks(pool);
+        pool->leaks_told = true;
+        zbuf_leaks(pool, "destroyed");
         return -EBUSY;
     }
     pool_unregister(pool);

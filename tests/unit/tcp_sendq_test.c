@@ -64,6 +64,45 @@ static void frames_fall_in_with_zbufs_again(void)
     peer_close(&p);
 }
 
+/* A chain whose links are an MSS each leaves as one descriptor a frame, which is the link's own
+ * memory, whatever the link can do. */
+static void send_a_chain_of_frames(enum zest_gather gather)
+{
+    struct peer p;
+    struct zest_frame f[8];
+    struct zbuf *at[4], *zb;
+    unsigned n = 0, links = 0;
+
+    peer_open(&p, &(struct zest_config){.gather = gather});
+    peer_establish(&p);
+    struct zbuf *chain = zbuf_chain_alloc(zbuf_budget_app(p.pool), 3 * MSS + 100, MSS);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(chain);
+    for (zb = chain; zb; zb = zb->next) {
+        memset(zb->data, 'a' + (int)links, zb->len);
+        at[links++] = zb;
+        CU_ASSERT_EQUAL(zest_write(p.z, p.conn, zb->data, zb->len), zb->len);
+    }
+    CU_ASSERT_EQUAL_FATAL(links, 4);
+    zest_set_option(p.z, p.conn, ZEST_OPT_NODELAY, 1);
+    n = zest_output(p.z, p.now_ns, f, 8);
+    CU_ASSERT_EQUAL_FATAL(n, 4);
+    for (unsigned i = 0; i < n; i++) {
+        CU_ASSERT_EQUAL(f[i].n, 1);
+        CU_ASSERT_PTR_EQUAL(zbuf_of(p.pool, f[i].seg[0].addr), at[i]);
+        CU_ASSERT_PTR_EQUAL(f[i].seg[0].addr + f[i].seg[0].len, at[i]->data + at[i]->len);
+        zbuf_tx_done(p.pool, f[i].seg[0].addr);
+    }
+    CU_ASSERT_EQUAL(peer_stats(&p).tx_headroom_frames, 4);
+    CU_ASSERT_EQUAL(peer_stats(&p).tx_copied_bytes, 0);
+    zbuf_chain_free(chain);
+    peer_close(&p);
+}
+static void a_chain_made_as_frames_is_a_descriptor_each(void)
+{
+    send_a_chain_of_frames(ZEST_GATHER_NEVER);
+    send_a_chain_of_frames(ZEST_GATHER_ALWAYS);
+}
+
 static void one_zbuf_to_many(void)
 {
     struct peer p;
@@ -180,6 +219,7 @@ static void the_next_connection_can_write(void)
 }
 
 CHECK_MAIN("tcp send queue", CHECK(references_wait_for_the_last_byte),
-           CHECK(frames_fall_in_with_zbufs_again), CHECK(one_zbuf_to_many),
+           CHECK(frames_fall_in_with_zbufs_again),
+           CHECK(a_chain_made_as_frames_is_a_descriptor_each), CHECK(one_zbuf_to_many),
            CHECK(window_full_is_taken_up_again), CHECK(pbufs_are_shared_out),
            CHECK(the_next_connection_can_write))

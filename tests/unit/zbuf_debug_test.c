@@ -396,6 +396,36 @@ static void leaks_are_listed_by_owner(void)
     SAYS("allocated by ");
 }
 
+/* In debug mode that is also said of a pool that nobody destroyed: by its own process only. */
+static void leak_and_exit(void)
+{
+    struct zbuf_pool *pool = zbuf_pool_create(&(struct zbuf_pool_config){
+        .size = 2 * MIB, .no_huge = true, .debug = true, .name = "left"});
+    zbuf_alloc_from(zbuf_budget_create(pool, "conn 8", 0, 0), 3000);
+    if (fork() == 0)
+        exit(0);
+    wait(NULL);
+    fputs("the child has ended\n", stderr);
+    exit(0);
+}
+static void leave_nothing_and_exit(void)
+{
+    struct zbuf_pool *pool = debug_pool();
+    zbuf_free(zbuf_alloc(pool, 100));
+    exit(0);
+}
+static void leaks_are_listed_at_exit(void)
+{
+    last_words(leak_and_exit);
+    SAYS("zbuf: pool left not destroyed at exit, with 1 segments (4096 bytes) still held:");
+    SAYS("conn 8 holds 1 segments, 4096 bytes");
+    const char *child_ended = strstr(words, "the child has ended");
+    CU_ASSERT_PTR_NOT_NULL_FATAL(child_ended);
+    CU_ASSERT(strstr(words, "conn 8") > child_ended);
+    last_words(leave_nothing_and_exit);
+    QUIET("not destroyed");
+}
+
 /* ---- from outside */
 
 static struct zbuf_reader *open_child(pid_t pid, unsigned index, int err)
@@ -572,7 +602,7 @@ CHECK_MAIN("zbuf_debug", CHECK(a_write_past_the_end_is_found),
            CHECK(a_victim_for_valgrind), CHECK(valgrind_knows_what_is_free),
            CHECK(a_byte_that_changes_early_is_named), CHECK(no_fuss_without_a_change),
            CHECK(debug_mode_keeps_to_the_contract), CHECK(holders_are_listed_oldest_first),
-           CHECK(leaks_are_listed_by_owner), CHECK(another_process_can_look),
-           CHECK(a_killed_process_is_noticed), CHECK(another_version_is_refused),
-           CHECK(the_oldest_of_each_class_and_budget),
+           CHECK(leaks_are_listed_by_owner), CHECK(leaks_are_listed_at_exit),
+           CHECK(another_process_can_look), CHECK(a_killed_process_is_noticed),
+           CHECK(another_version_is_refused), CHECK(the_oldest_of_each_class_and_budget),
            CHECK(a_holder_is_forgotten_with_the_segment))
