@@ -53,13 +53,9 @@ static void tell_leaks(struct zbuf_pool *pool)
     if (st.live)
         zbuf_leaks(pool, "not destroyed at exit,");
 }
-static void at_exit(void)
+static __attribute__((destructor)) void at_exit(void)
 {
     pools_visit(tell_leaks);
-}
-static void debug_once(void)
-{
-    atexit(at_exit); /* if that fails, debug mode says a little less */
 }
 
 /* It is held for less than it takes to go to sleep. */
@@ -101,10 +97,7 @@ struct zbuf_pool *zbuf_pool_create(const struct zbuf_pool_config *cfg)
     lock_init(&pool->lock);
     if (pool->debug || RUNNING_ON_VALGRIND)
         pool->slow |= SLOW_DEBUG;
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
     pool->maker = getpid();
-    if (pool->debug)
-        pthread_once(&once, debug_once);
     VALGRIND_CREATE_MEMPOOL(pool, 0, 0);
     budget_init_app(pool);
     mirror_open(pool, !cfg->private_stat);
