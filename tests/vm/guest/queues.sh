@@ -64,26 +64,7 @@ check "two queues: ports found by trying" by_learning -n 256K
 check "the other end ends in order" stop queues-server "$SERVER"
 check "two queues: Linux clients, no frame on the wrong one" echo_over_two
 
-# One of the two sockets stalls, or goes deaf, in the middle of a transfer: it is opened anew in its mode, the other goes on.
-goes_on_after() { # goes_on_after FILE SENTENCE: what stall.c does when FILE is there, and what zest is to say
-    local file=$1 sentence=$2 client status
-    export STALL=/tmp/stall DEAF=/tmp/deaf
-    LD_PRELOAD=/zest/stall.so start echo "$ZEST" echo -I eth3 --ip $QUEUES_IP/24 --queues 2 --mode zero-copy --counters || return 1
-    head -c 4000000 /dev/urandom >blob
-    (head -c 1000000 blob; touch $file; tail -c 3000000 blob) |
-        $PEER timeout $LONG_S socat -b 16384 -t $LONG_S - TCP:$QUEUES_IP:7 >back &
-    client=$!
-    wait $client
-    status=$?
-    rm -f $file
-    cmp blob back || status=1
-    stop echo "$PID" || status=1
-    grep 'eth3' echo.log | sed 's/^/log /' >&3
-    rm -f blob back
-    [ $status = 0 ] && grep -q "$sentence" echo.log && grep -q ', 0 ended in an error' echo.log
-}
-check "a zero-copy socket that stalls is opened anew, and every byte comes back" \
-    goes_on_after /tmp/stall 'eth3: its socket was opened anew'
-check "a zero-copy socket that goes deaf is opened anew, and every byte comes back" \
-    goes_on_after /tmp/deaf 'eth3 was deaf'
+# (Not deaf: QEMU's hash in software has a queue wait for ever for one that was without buffers.)
+check "one of two zero-copy sockets stalls: opened anew, and every byte comes back" \
+    goes_on_after /tmp/stall 'eth3: its socket was opened anew' eth3 $QUEUES_IP --queues 2
 ip link set eth3 down

@@ -131,6 +131,30 @@ kill_under_load() {
 check "killed with -9 under load, it starts again at once" kill_under_load
 check "it ends in order, all memory home" stop echo "$ECHO"
 
+# ---- a socket that stalls, or goes deaf, in the middle of a transfer: it is opened anew in its mode
+
+# goes_on_after FILE SENTENCE INTERFACE IP OPTION...: what stall.c does when FILE is there, and what zest is to say
+goes_on_after() {
+    local file=$1 sentence=$2 if=$3 ip=$4 client status
+    shift 4
+    export STALL=/tmp/stall DEAF=/tmp/deaf
+    LD_PRELOAD=/zest/stall.so start echo "$ZEST" echo -I $if --ip $ip/24 --mode zero-copy "$@" || return 1
+    head -c 4000000 /dev/urandom >blob
+    (head -c 1000000 blob; touch $file; tail -c 3000000 blob) |
+        $PEER timeout $LONG_S socat -b 16384 -t $LONG_S - TCP:$ip:7 >back &
+    client=$!
+    wait $client
+    status=$?
+    rm -f $file
+    cmp blob back || status=1
+    stop echo "$PID" || status=1
+    grep "$if" echo.log | sed 's/^/log /' >&3
+    rm -f blob back
+    [ $status = 0 ] && grep -q "$sentence" echo.log && grep -q ', 0 ended in an error' echo.log
+}
+check "a zero-copy socket that goes deaf is opened anew, and every byte comes back" \
+    goes_on_after /tmp/deaf 'eth0 was deaf' eth0 $ZEST_IP # (stalled: queues.sh, as tests/vm/run takes one here for QEMU's)
+
 # ---- libxdp's dispatcher: other programs beside ours, and what is left or taken off
 
 gives_up() { # as a server should whose program is gone: it says so, ends with 1, and all memory comes home
