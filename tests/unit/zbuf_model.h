@@ -236,6 +236,44 @@ static inline bool recharge(struct budget *from, struct budget *to, unsigned cls
     return ok;
 }
 
+static inline unsigned class_of(size_t bytes)
+{
+    unsigned cls = 0;
+    while (size_of(cls) - ZBUF_OVERHEAD < bytes)
+        cls++;
+    return cls;
+}
+
+/* Whether a chain is to be had: of frames, one for each; else as large as there are, and once a
+ * size is not there, smaller. What it would take is taken, and then put back. */
+static inline bool chain_told(struct budget *b, size_t bytes, size_t frame)
+{
+    struct budget *p = b->parent == NO_PARENT ? b : &m.budget[b->parent], own = *b, parents = *p;
+    uint32_t partial[ZBUF_CLASSES], empty = m.empty;
+    size_t piece = frame ? frame : ZBUF_SEG_MAX - ZBUF_OVERHEAD;
+    bool ok = true;
+    memcpy(partial, m.partial, sizeof partial);
+    while (ok && bytes > 0) {
+        size_t want = frame || piece < bytes ? piece : bytes;
+        unsigned best = class_of(want), cls = foretell(b, best);
+        if (cls < ZBUF_CLASSES) {
+            size_t room = frame ? frame : size_of(cls) - ZBUF_OVERHEAD;
+            bytes -= bytes < room ? bytes : room;
+            hold(b, cls, 1);
+            m.empty -= m.partial[cls] == 0;
+            m.partial[cls] += m.partial[cls] ? -1u : segs_of(cls) - 1;
+        } else {
+            ok = !frame && best > 0;
+            piece = best > 0 ? size_of(best - 1) - ZBUF_OVERHEAD : 0;
+        }
+    }
+    memcpy(m.partial, partial, sizeof partial);
+    m.empty = empty;
+    *b = own;
+    *p = parents;
+    return ok;
+}
+
 /* What zbuf_budget_resize() must say; if that is 0, it is done. */
 static inline int resize(struct budget *b, uint32_t n, uint64_t max)
 {

@@ -259,9 +259,12 @@ static void op_chain(void)
     uint32_t frame = rnd(2) ? 1 + rnd(9000) : 0, links = 0;
     struct zbuf_pool_stat before, after;
     zbuf_pool_stat(m.pool, &before);
+    bool too_many = frame && bytes / frame >= ZBUF_CHAIN_MAX;
+    bool told = !too_many && chain_told(b, bytes, frame);
     struct zbuf *chain = zbuf_chain_alloc(b->b, bytes, frame);
+    MUST((chain != NULL) == told);
     if (!chain) {
-        MUST(errno == (frame && bytes / frame >= ZBUF_CHAIN_MAX ? EMSGSIZE : ENOBUFS));
+        MUST(errno == (too_many ? EMSGSIZE : ENOBUFS));
         zbuf_pool_stat(m.pool, &after);
         for (unsigned c = 0; c < ZBUF_CLASSES; c++) /* links that it had got so far */
             allocs[c] += after.cls[c].allocs - before.cls[c].allocs;

@@ -82,7 +82,9 @@ static inline void op_chain(struct worker *w)
     struct budget *b = any_budget(w);
     size_t bytes = 1 + rnd(w, 400000), len = 0;
     uint32_t frame = rnd(w, 2) ? 1000 + rnd(w, 9000) : 0, links = 0;
+    bool told = alone && chain_told(b, bytes, frame);
     struct zbuf *chain = zbuf_chain_alloc(b->b, bytes, frame);
+    MUST(!alone || told == (chain != NULL));
     if (!chain) {
         MUST(errno == ENOBUFS);
         w->doubt += 1 + bytes / (ZBUF_SEG_MIN - ZBUF_OVERHEAD);
