@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sched.h>
 #include <unistd.h>
 
 #include "connect.h"
@@ -40,6 +41,7 @@
 #define PAUSE_MAX_NS    20000u
 #define LINGER_DEF_US   40u        /* more than the longest pause */
 #define LINGER_BULK     3u         /* times as long after bulk: a sleeper costs its sender much */
+#define YIELD_AFTER_NS  5000u      /* of waiting awake; most answers are there before */
 #define SPIN_NS         50000u     /* how long a turn lasts when spinning */
 #define SPIN_LOOKS      1024u      /* at the ring alone, then all else: some two microseconds */
 #define CHECK_NS        100000000u /* how often spinning looks whether the link is still there */
@@ -64,6 +66,7 @@ struct netif_loop {
     uint64_t armed_ns; /* what timer is set to */
     uint64_t poke_ns;  /* how far ahead poke is set */
     uint64_t linger_ns, check_ns;
+    uint64_t busy_ns;     /* when there was something to do */
     uint64_t until_ns;    /* not to sleep before */
     uint64_t rx_after_ns; /* when to look at the receive ring again */
     unsigned fruitless;
@@ -313,6 +316,16 @@ static void look_hard(const struct netif_loop *nl)
         ;
 }
 
+/* There was nothing to do, and it is too early to sleep. Whom we wait for may need this very core:
+ * then each look of ours is time taken from it. On a core of our own this costs a system call. */
+static void wait_awake(const struct netif_loop *nl, uint64_t now)
+{
+    if (!nl->cfg.spin && now - nl->busy_ns >= YIELD_AFTER_NS)
+        sched_yield();
+    else if (nl->cfg.spin && now >= nl->rx_after_ns)
+        look_hard(nl);
+}
+
 static void set_timer(struct netif_loop *nl, ev_timer *t, uint64_t in_ns)
 {
     /* libev counts from when it last woke, which may be some time ago. */
@@ -378,12 +391,14 @@ static void turn(struct netif_loop *nl)
     zbuf_tick(nl->nif->pool, now);
     while (!nl->stopped && (nl->cfg.spin ? now - start < SPIN_NS
                                          : busy_rounds < ROUNDS && (busy || now < nl->until_ns))) {
-        if (nl->cfg.spin && !busy && now >= nl->rx_after_ns)
-            look_hard(nl);
+        if (!busy)
+            wait_awake(nl, now);
         busy = do_round(nl, now, &blocked);
         worked |= busy;
-        if (busy)
+        if (busy) {
+            nl->busy_ns = now;
             nl->until_ns = now + nl->linger_ns * (nl->rx_after_ns > now ? LINGER_BULK : 1u);
+        }
         deadline = nl->stopped ? ZEST_NEVER : zest_deadline(nl->z);
         blocked &= deadline <= now; /* nothing to send needs no room */
         busy |= deadline <= now && !blocked;

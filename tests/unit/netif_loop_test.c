@@ -84,6 +84,23 @@ static void on_event(void *ctx, struct zest *z, const struct zest_event *ev, uns
         ev_break(loop, EVBREAK_ALL);
 }
 
+static uint32_t linger_us;
+static bool stop_at_yield;
+static unsigned yields;
+
+/* Instead of libc's. */
+int sched_yield(void)
+{
+    yields++;
+    if (stop_at_yield) {
+        netif_loop_stop(a.nl);
+        netif_loop_stop(b.nl);
+        a.nl = b.nl = NULL;
+        ev_break(loop, EVBREAK_ALL);
+    }
+    return 0;
+}
+
 static void on_link(void *ctx, int error)
 {
     struct side *s = ctx;
@@ -134,6 +151,7 @@ static void start_loop(struct side *s, bool spin)
                                          .nif = s->nif,
                                          .z = s->z,
                                          .spin = spin,
+                                         .linger_us = linger_us,
                                          .on_event = on_event,
                                          .on_link = on_link,
                                          .ctx = s};
@@ -288,6 +306,26 @@ static void may_be_stopped_in_an_event(void)
     run_until(&b.calls, 1);
     run(0.05);
     CU_ASSERT_EQUAL(b.calls, 1);
+    close_both();
+}
+
+/* What it waits for may have to be done on this very core. Spinning, the core is its own. */
+static void lends_its_core_while_it_waits_awake(void)
+{
+    yields = 0;
+    open_both(0, true);
+    connect_a();
+    run(0.05);
+    CU_ASSERT_EQUAL(yields, 0);
+    close_both();
+    linger_us = 20000000;
+    stop_at_yield = true;
+    open_both(0, false);
+    connect_a();
+    CU_ASSERT_TRUE(run(LIMIT));
+    CU_ASSERT_EQUAL(yields, 1);
+    stop_at_yield = false;
+    linger_us = 0;
     close_both();
 }
 
@@ -559,7 +597,7 @@ static void a_refused_copy_is_called_back(void)
 
 CHECK_MAIN("netif_loop", CHECK(carries_a_stream), CHECK(carries_a_stream_spinning),
            CHECK(waits_for_room), CHECK(sends_what_others_write), CHECK(wake_sends_at_once),
-           CHECK(may_be_stopped_in_an_event), CHECK(an_idle_loop_sleeps), CHECK(the_link_goes),
-           CHECK(asks_a_mute_link_again), CHECK(bad_settings),
-           CHECK(who_was_refused_is_called_when_there_is_memory), CHECK(another_thread_frees_it),
-           CHECK(a_refused_copy_is_called_back))
+           CHECK(may_be_stopped_in_an_event), CHECK(lends_its_core_while_it_waits_awake),
+           CHECK(an_idle_loop_sleeps), CHECK(the_link_goes), CHECK(asks_a_mute_link_again),
+           CHECK(bad_settings), CHECK(who_was_refused_is_called_when_there_is_memory),
+           CHECK(another_thread_frees_it), CHECK(a_refused_copy_is_called_back))
