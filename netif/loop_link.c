@@ -32,7 +32,7 @@
 
 #define SILENT_NS     10000000000u         /* frames are sent, and none comes in */
 #define SILENT_MAX_NS (64ull * SILENT_NS)  /* after it was in vain */
-#define SILENT_ASKS   3u                   /* and not just at its beginning and end */
+#define SILENT_ASKS   2u                   /* and not just at its beginning and end */
 #define HELPED_NS     10000000000u         /* something came in so soon: it was the link */
 #define FORGOTTEN_NS  (360ull * SILENT_NS) /* what was in vain so long ago counts no more */
 #define NS_PER_SECOND 1000000000u

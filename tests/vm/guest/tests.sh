@@ -131,29 +131,37 @@ kill_under_load() {
 check "killed with -9 under load, it starts again at once" kill_under_load
 check "it ends in order, all memory home" stop echo "$ECHO"
 
-# ---- a socket that stalls, or goes deaf, in the middle of a transfer: it is opened anew in its mode
+# ---- faults in the middle of a transfer: the driver's rings are made anew, the link flaps (a socket that stalls: queues.sh)
 
-# goes_on_after FILE SENTENCE INTERFACE IP OPTION...: what stall.c does when FILE is there, and what zest is to say
+# goes_on_after COMMAND SENTENCE INTERFACE IP OPTION...: that is carried out meanwhile, every byte comes back, and zest
+# says so (stall.c is there, and does what it does when a file is)
 goes_on_after() {
-    local file=$1 sentence=$2 if=$3 ip=$4 client status
+    local command=$1 sentence=$2 if=$3 ip=$4 client status
     shift 4
-    export STALL=/tmp/stall DEAF=/tmp/deaf
+    export STALL=/tmp/stall
     LD_PRELOAD=/zest/stall.so start echo "$ZEST" echo -I $if --ip $ip/24 --mode zero-copy "$@" || return 1
-    head -c 4000000 /dev/urandom >blob
-    (head -c 1000000 blob; touch $file; tail -c 3000000 blob) |
+    head -c 6000000 /dev/urandom >blob
+    (head -c 1000000 blob; touch begun; sleep 0.2; tail -c 5000000 blob) |
         $PEER timeout $LONG_S socat -b 16384 -t $LONG_S - TCP:$ip:7 >back &
     client=$!
+    until [ -e begun ]; do sleep 0.05; done
+    eval "$command"
     wait $client
     status=$?
-    rm -f $file
+    rm -f begun $STALL
     cmp blob back || status=1
     stop echo "$PID" || status=1
-    grep "$if" echo.log | sed 's/^/log /' >&3
+    grep "zest: $if" echo.log | sed 's/^/log /' >&3
     rm -f blob back
     [ $status = 0 ] && grep -q "$sentence" echo.log && grep -q ', 0 ended in an error' echo.log
 }
-check "a zero-copy socket that goes deaf is opened anew, and every byte comes back" \
-    goes_on_after /tmp/deaf 'eth0 was deaf' eth0 $ZEST_IP # (stalled: queues.sh, as tests/vm/run takes one here for QEMU's)
+check "zero-copy: the driver resets its rings, and every byte comes back" \
+    goes_on_after 'ethtool -G eth0 rx 256 && sleep 0.3 && ethtool -G eth0 rx 1024 tx 128' ' 0 ended' eth0 $ZEST_IP
+was_reset() { ethtool -g eth0 && [ "$(ethtool -g eth0 | sed -n 's/^TX:[^0-9]*//p' | tail -n 1)" = 128 ]; }
+check "it did" was_reset
+ethtool -G eth0 tx 256
+check "zero-copy: the link flaps" \
+    goes_on_after 'for i in 1 2 3; do ip link set eth0 down; sleep 0.3; ip link set eth0 up; sleep 0.3; done' 'eth0 is up again' eth0 $ZEST_IP
 
 # ---- libxdp's dispatcher: other programs beside ours, and what is left or taken off
 
