@@ -287,11 +287,13 @@ unsigned xdp_dispatch_clean(unsigned ifindex)
 {
     struct bpf_xdp_query_opts q = {.sz = sizeof q};
     unsigned removed = 0;
+    libxdp_print_fn_t old = libxdp_set_print(say_nothing);
     /* Nothing attached, and no pins, is how it nearly always is. */
     if (bpf_xdp_query((int)ifindex, 0, &q) == 0 && q.prog_id)
         while (removed < STALE_MAX && remove_one(ifindex))
             removed++;
     if (has_bpf_fs())
         removed += remove_all_pins(ifindex);
+    libxdp_set_print(old);
     return removed;
 }

@@ -307,10 +307,13 @@ void xdp_prog_init(struct xdp_prog *p)
 void xdp_prog_detach(struct xdp_prog *p)
 {
     libbpf_print_fn_t old = libbpf_set_print(say_nothing);
+    bool dispatched = p->dispatched != NULL;
     xdp_dispatch_detach(p);
-    libbpf_set_print(old);
     if (p->owner_fd >= 0)
         close(p->owner_fd); /* last: until then nobody else may remove it */
+    if (dispatched)         /* if it was not there any more, its pins may be */
+        xdp_dispatch_clean(p->ifindex);
+    libbpf_set_print(old);
     if (p->link_fd >= 0)
         close(p->link_fd);
     if (p->map_fd >= 0)

@@ -112,10 +112,10 @@ check "it is said" soon_said "z0: somebody took zest's XDP program off"
 check "and it ends, all memory home" echo_gives_up
 check "nothing is left" nothing_left
 check "by dispatcher again" start dispatcher
-check "something else is put there instead" ip link set dev z0 xdpdrv obj "$BUILD/netif/xdp_kern.bpf.o" sec xdp.frags
+check "the dispatcher is taken off, and its pins stay" "$BUILD/system/foreign" rip z0
 check "it is said" soon_said "z0: somebody took zest's XDP program off"
 check "and it ends, all memory home" echo_gives_up
-ip link set dev z0 xdp off
+check "nothing is left" nothing_left
 
 # Two zest processes, a queue and an address each.
 check "a process on queue 0" server 0 $LAB_ZEST_IP

@@ -2,7 +2,10 @@
  *
  *   foreign attach IFNAME OBJECT   attaches the first program of OBJECT, and leaves it there
  *   foreign only IFNAME            is exactly one program there?
- *   foreign detach IFNAME          takes all of them away */
+ *   foreign detach IFNAME          takes all of them away
+ *   foreign rip IFNAME             takes the dispatcher off, and leaves its pins (ip link set xdp
+ * off) */
+#include <bpf/libbpf.h>
 #include <linux/if_link.h>
 #include <net/if.h>
 #include <stdio.h>
@@ -26,6 +29,8 @@ int main(int argc, char **argv)
         return 2;
     if (strcmp(argv[1], "attach") == 0 && argc == 4)
         return attach(ifindex, argv[3]);
+    if (strcmp(argv[1], "rip") == 0)
+        return bpf_xdp_detach(ifindex, XDP_FLAGS_DRV_MODE, NULL) != 0;
     struct xdp_multiprog *mp = xdp_multiprog__get_from_ifindex(ifindex);
     if (libxdp_get_error(mp)) {
         puts("no program there");

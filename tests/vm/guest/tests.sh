@@ -190,6 +190,10 @@ dispatcher() {
     check "the dispatcher is unloaded, with all that is in it" /zest/foreign detach eth0
     check "zest says so, and ends" gives_up
     check "nothing is left" no_pins
+    check "zest by the dispatcher again" start_echo --attach dispatcher --mode zero-copy
+    check "that is taken off, and its pins stay" /zest/foreign rip eth0
+    check "zest says so, and ends" gives_up
+    check "nothing is left" no_pins
     start_echo --attach dispatcher --mode zero-copy
     kill -9 "$ECHO"
     check "killed with -9, its program stays" test "$(pins)" = 1
