@@ -125,7 +125,10 @@ int host_close_pair(struct host h[2]);
 /* What the application held is given back before host_close(); what the pool holds, in bytes. */
 size_t host_pool_used(const struct host *h);
 
-/* host_link.c: n links, for n queues of what the options name. 0, or -errno after saying why. */
+/* ---- host_pool.c */
+
+#define HOST_CTRL_RESERVE (2u << 20) /* that each stack has set aside, ... */
+#define HOST_RX_SEGS      16u        /* ... and so many frames to receive into */
 /* Makes the pool, for n queues; 0 or -errno, having said why. */
 int host_open_pool(struct host *h, const struct host_options *o, unsigned n);
 /* Links and stacks have set aside what they need: of the rest, half may be used to send, so that
@@ -133,8 +136,10 @@ int host_open_pool(struct host *h, const struct host_options *o, unsigned n);
 int host_share_pool(const struct host *h, unsigned stacks);
 /* Says how large the pool must be, if so much more is to be set aside. seg: what is received in. */
 void host_say_pool_least(struct zbuf_pool *pool, uint32_t seg, unsigned stacks, size_t needed);
-#define HOST_CTRL_RESERVE (2u << 20) /* that each stack has set aside, ... */
-#define HOST_RX_SEGS      16u        /* ... and so many frames to receive into */
+
+/* ---- host_link.c */
+
+/* n links, for n queues of what the options name. 0, or -errno after saying why. */
 int host_open_links(struct zbuf_pool *pool, const struct host_options *o, unsigned n,
                     struct netif **out);
 

@@ -179,7 +179,8 @@ void pool_unregister(struct zbuf_pool *pool)
 
 void pools_visit(void (*fn)(struct zbuf_pool *pool))
 {
-    pthread_mutex_lock(&registry);
+    if (pthread_mutex_trylock(&registry) != 0)
+        return;
     for (struct zbuf_pool *pool = pools; pool; pool = pool->next)
         fn(pool);
     pthread_mutex_unlock(&registry);

@@ -381,6 +381,8 @@ struct cache *cache_of_addr(const void *addr);
 struct zbuf_pool *pool_of_addr(const void *addr); /* among all pools; not under a lock */
 void pool_register(struct zbuf_pool *pool);
 void pool_unregister(struct zbuf_pool *pool); /* also takes the caches from their threads */
+/* At the end of a program, which waits for nobody: a child of fork() may have inherited a lock that
+ * no thread of its own will ever release. Then nothing is visited. */
 void pools_visit(void (*fn)(struct zbuf_pool *pool));
 /* Under the lock: */
 struct mag *mag_get(struct cache *c, struct zbuf_budget *b, unsigned cls); /* or NULL */

@@ -1,7 +1,11 @@
 /* netif_link_test.c - a link that gives nothing back is told of once, and so is that it does again.
  */
 #include <errno.h>
+#include <linux/if.h>
+#include <linux/rtnetlink.h>
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "check.h"
 #include "netif/loop_link.h"
@@ -287,6 +291,36 @@ static void what_brings_us_frames_is_looked_for(void)
     CU_ASSERT_PTR_NOT_NULL(strstr(why.text, "is gone: No such device"));
 }
 
+/* Whatever rtnetlink tells of the interface, it may be about its program. */
+static void a_message_about_it_is_a_reason_to_look(void)
+{
+    int fd[2];
+    struct {
+        struct nlmsghdr h;
+        struct ifinfomsg m;
+    } msg = {.h = {.nlmsg_len = sizeof msg, .nlmsg_type = RTM_NEWLINK},
+             .m = {.ifi_index = 8, .ifi_flags = IFF_UP | IFF_LOWER_UP}};
+    begin();
+    nif.ops = &attached_ops;
+    asked = 0;
+    attached_says = 0;
+    CU_ASSERT_EQUAL_FATAL(socketpair(AF_UNIX, SOCK_DGRAM, 0, fd), 0);
+    l.watch = (struct watch){.fd = fd[0], .index = 7, .now = {.up = true, .carrier = true}};
+    CU_ASSERT_EQUAL(send(fd[1], &msg, sizeof msg, 0), sizeof msg);
+    CU_ASSERT_TRUE(loop_link_heard(&l, SECOND)); /* another interface */
+    CU_ASSERT_EQUAL(asked, 0);
+    msg.m.ifi_index = 7;
+    CU_ASSERT_EQUAL(send(fd[1], &msg, sizeof msg, 0), sizeof msg);
+    CU_ASSERT_TRUE(loop_link_heard(&l, SECOND));
+    CU_ASSERT_EQUAL(asked, 1);
+    attached_says = -EUNATCH;
+    CU_ASSERT_EQUAL(send(fd[1], &msg, sizeof msg, 0), sizeof msg);
+    CU_ASSERT_FALSE(loop_link_heard(&l, SECOND));
+    CU_ASSERT_EQUAL(nif.error, -EUNATCH);
+    loop_link_close(&l);
+    close(fd[1]);
+}
+
 /* ---- nothing comes in */
 
 static bool may_say;
@@ -471,6 +505,6 @@ CHECK_MAIN("netif link", CHECK(no_completion_ever), CHECK(slow_is_not_stalled),
            CHECK(after_an_idle_time_is_not_stalled), CHECK(a_stall_is_mended),
            CHECK(attempts_are_bounded), CHECK(the_kernel_takes_its_time),
            CHECK(what_can_not_be_had_again_is_gone), CHECK(what_brings_us_frames_is_looked_for),
-           CHECK(who_hears_nothing_listens_anew), CHECK(nobody_there_is_not_deaf),
-           CHECK(silence_may_be_golden), CHECK(what_works_is_not_put_at_risk),
-           CHECK(a_stall_is_no_deafness))
+           CHECK(a_message_about_it_is_a_reason_to_look), CHECK(who_hears_nothing_listens_anew),
+           CHECK(nobody_there_is_not_deaf), CHECK(silence_may_be_golden),
+           CHECK(what_works_is_not_put_at_risk), CHECK(a_stall_is_no_deafness))

@@ -71,16 +71,20 @@ start() { # start NAME COMMAND...: sets PID
         sleep 0.2
     done
 }
-# In order: it ends with 0 only if all memory came home.
-stop() { # stop NAME PID
-    local i=0 status
-    kill -INT "$2"
-    while kill -0 "$2" 2>/dev/null && [ $i -lt $((SHORT_S * 5)) ]; do
+ends() { # ends PID: with its status, if it does so in time
+    local i=0
+    while kill -0 "$1" 2>/dev/null && [ $i -lt $((SHORT_S * 5)) ]; do
         i=$((i + 1))
         sleep 0.2
     done
-    kill -9 "$2" 2>/dev/null
-    wait "$2"
+    kill -9 "$1" 2>/dev/null
+    wait "$1"
+}
+# In order: it ends with 0 only if all memory came home.
+stop() { # stop NAME PID
+    local status
+    kill -INT "$2"
+    ends "$2"
     status=$?
     cat "$1.log"
     [ $status = 0 ]
@@ -166,14 +170,9 @@ check "zero-copy: the link flaps" \
 # ---- libxdp's dispatcher: other programs beside ours, and what is left or taken off
 
 gives_up() { # as a server should whose program is gone: it says so, ends with 1, and all memory comes home
-    local i=0
-    while kill -0 "$ECHO" 2>/dev/null && [ $i -lt $((SHORT_S * 5)) ]; do
-        i=$((i + 1))
-        sleep 0.2
-    done
-    kill -9 "$ECHO" 2>/dev/null
-    wait "$ECHO"
-    local status=$?
+    local status
+    ends "$ECHO"
+    status=$?
     cat echo.log
     [ $status = 1 ] && grep -q "took zest's XDP program off" echo.log && ! grep -q 'not given back' echo.log
 }
