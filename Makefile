@@ -231,7 +231,7 @@ $(BUILD)/examples/%: $(BUILD)/examples/%.o $(BUILD)/libzest.a
 
 unit-bins: $(UNIT_BIN)
 # For the thread sanitizer: what has threads.
-threads: $(BUILD)/zest $(patsubst %,$(BUILD)/unit/%_test,zbuf_thread zbuf_depot zbuf_model_threads sockets_thread netif_group)
+threads: $(BUILD)/zest $(patsubst %,$(BUILD)/unit/%_test,zbuf_thread zbuf_depot zbuf_transit zbuf_model_threads sockets_thread netif_group)
 # What `all` builds. With `tests` in one make, not in two at a time that write the same files.
 everything: $(BUILD)/zest $(BUILD)/libzest.a $(PD_LIB) $(SYS_BIN) $(EX_BIN) $(BENCH_BIN)
 tests: $(BUILD)/zest $(LIBS) $(UNIT_BIN) $(SIM_BIN) $(SCRIPT_BIN) $(SYS_BIN) $(EX_BIN)

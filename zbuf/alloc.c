@@ -3,7 +3,7 @@
  * Each operation has a fast path on the thread's own magazine (a few nanoseconds, nothing shared)
  * and a slow one under the pool's lock, which refills or empties the magazine by batches, so that
  * most operations never see it. The slow path alone knows of debug mode, waiters and ceilings: when
- * one of them matters, the cache's `slow` keeps everybody off the fast path.
+ * one of them matters, caches are shut, and everybody is kept off the fast path.
  *
  * The last reference can be dropped without an atomic instruction: whoever sees 1 and holds it is
  * the only one who could change it.
@@ -20,13 +20,18 @@ static inline size_t offset_in(const struct cache *c, const void *addr)
     return (size_t)((uintptr_t)addr - (uintptr_t)c->base);
 }
 
-static inline void begin_life(struct zbuf *zb, uint8_t *live, uint8_t code, uint32_t *birth,
-                              uint32_t now)
+static inline void begin_life(struct zbuf *zb, uint32_t *birth, uint32_t now)
 {
     ASAN_UNPOISON_MEMORY_REGION((uint8_t *)zb + ZBUF_HEADER, zb->size - ZBUF_HEADER);
     (void)zb;
-    __atomic_store_n(live, code, __ATOMIC_RELAXED);
     __atomic_store_n(birth, now, __ATOMIC_RELAXED);
+}
+
+/* The segment that was m's at-th is live. */
+static inline void mark_taken(const struct mag *m, uint32_t at, uint8_t *live, uint8_t code)
+{
+    if (at >= m->marked)
+        __atomic_store_n(live, code, __ATOMIC_RELAXED);
 }
 
 /* Has a holder written to the part of a header that free does not compare with a stamp? */
@@ -58,6 +63,7 @@ static inline struct mag *mag_of(const struct cache *c, uint32_t budget, uint32_
 static inline void mag_push(struct mag *m, struct zbuf *zb)
 {
     uint32_t n = m->n;
+    mag_note_low(m);
     m->slot[n] = zb;
     m->frees++;
     __atomic_store_n(&m->n, n + 1, __ATOMIC_RELAXED);
@@ -151,7 +157,8 @@ static COLD unsigned alloc_slow(struct zbuf_pool *pool, struct zbuf_budget *b, u
                                    class_size(cls) - ZBUF_HEADER);
             memcpy(&out[i]->owner, &stamp, sizeof stamp);
             size_t unit = pool_unit(pool, out[i]);
-            begin_life(out[i], &pool->live[unit], LIVE(cls), &pool->birth[unit], now);
+            begin_life(out[i], &pool->birth[unit], now);
+            __atomic_store_n(&pool->live[unit], LIVE(cls), __ATOMIC_RELAXED);
             if (unlikely(pool->debug))
                 debug_alloc(pool, out[i], site);
         }
@@ -186,23 +193,24 @@ static inline __attribute__((always_inline)) struct zbuf *alloc_one(const struct
                                                                     uint32_t id, size_t bytes)
 {
     struct cache *c = zbuf_tls;
-    if (unlikely(bytes > ZBUF_SEG_MAX - ZBUF_OVERHEAD ||
-                 __atomic_load_n(&c->pool, __ATOMIC_RELAXED) != pool || !cache_enter(c)))
+    if (unlikely(bytes > ZBUF_SEG_MAX - ZBUF_OVERHEAD))
         return NULL;
     unsigned cls = class_for(bytes);
-    struct mag *m = mag_of(c, id, cls);
+    struct mag *m;
     uint32_t n;
-    if (unlikely(!m || (n = m->n) == 0)) {
+    cache_begin(c);
+    if (unlikely(cache_open(c) != pool || !(m = mag_of(c, id, cls)) || (n = m->n) == 0)) {
         cache_leave(c);
         return NULL;
     }
     struct zbuf *zb = m->slot[--n];
     __atomic_store_n(&m->n, n, __ATOMIC_RELAXED);
-    if (n < m->low)
-        m->low = n;
     size_t unit = offset_in(c, zb) >> SEG_SHIFT;
-    begin_life(zb, &c->live[unit], LIVE(cls), &c->birth[unit], c->now);
+    mark_taken(m, n, &c->live[unit], LIVE(cls));
+    begin_life(zb, &c->birth[unit], c->now);
     cache_leave(c);
+    if (!zb) /* for the compiler: NULL is what was returned above */
+        __builtin_unreachable();
     return zb;
 }
 
@@ -240,20 +248,18 @@ static inline unsigned alloc_run(const struct zbuf_pool *pool, uint32_t id, unsi
 {
     struct cache *c = zbuf_tls;
     unsigned got = 0;
-    if (unlikely(__atomic_load_n(&c->pool, __ATOMIC_RELAXED) != pool || !cache_enter(c)))
-        return 0;
-    struct mag *m = mag_of(c, id, cls);
-    if (likely(m)) {
+    struct mag *m;
+    cache_begin(c);
+    if (likely(cache_open(c) == pool && (m = mag_of(c, id, cls)))) {
         uint32_t left = m->n, now = c->now;
         for (; got < n && left > 0; got++) {
             struct zbuf *zb = m->slot[--left];
             size_t unit = offset_in(c, zb) >> SEG_SHIFT;
-            begin_life(zb, &c->live[unit], LIVE(cls), &c->birth[unit], now);
+            mark_taken(m, left, &c->live[unit], LIVE(cls));
+            begin_life(zb, &c->birth[unit], now);
             out[got] = zb;
         }
         __atomic_store_n(&m->n, left, __ATOMIC_RELAXED);
-        if (left < m->low)
-            m->low = left;
     }
     cache_leave(c);
     return got;
@@ -368,7 +374,7 @@ static COLD void free_slow(struct zbuf_pool *pool, struct zbuf *zb, unsigned cls
 }
 
 /* zb is not in the pool that this thread used last: finds out which, or whether it is a zbuf. */
-static COLD void free_elsewhere(struct zbuf *zb)
+static void free_elsewhere(struct zbuf *zb)
 {
     cache_for(zb, "free of something that is not a zbuf");
     zbuf_free(zb);
@@ -422,6 +428,18 @@ static __attribute__((noinline)) void free_other(struct cache *c, struct zbuf *z
     free_slow(c->pool, zb, slab_cls(id));
 }
 
+/* zb is in no pool that this thread has open: in one that is shut at present, in another than the
+ * last, or in none. */
+static COLD void free_not_open(struct cache *c, struct zbuf *zb)
+{
+    if (!zb)
+        return;
+    if (offset_in(c, zb) < __atomic_load_n(&c->size, __ATOMIC_RELAXED))
+        free_other(c, zb);
+    else
+        free_elsewhere(zb);
+}
+
 /* True if zb, at off, is a live segment that goes into m with its last reference. m is tried before
  * it is known whether it is the right one: so everything that is asked of the segment is a branch
  * to be predicted, not an address to be waited for. */
@@ -430,7 +448,7 @@ static inline __attribute__((always_inline)) bool goes_into(const struct cache *
                                                             const struct mag *m)
 {
     return off % ZBUF_SEG_MIN == 0 &&
-           __atomic_load_n(&c->live[off >> SEG_SHIFT], __ATOMIC_RELAXED) == LIVE(m->cls) &&
+           __atomic_load_n(&c->live[off >> SEG_SHIFT], __ATOMIC_RELAXED) == m->live &&
            /* acquire: sees what those did who gave theirs back */
            __atomic_load_n(&zb->refcount, __ATOMIC_ACQUIRE) == 1 && stamp_is(zb, m);
 }
@@ -440,26 +458,24 @@ static inline __attribute__((always_inline)) void free_one(struct zbuf *zb)
     struct cache *c = zbuf_tls;
     struct mag *m = c->last;
     size_t off = offset_in(c, zb);
-    if (unlikely(off >= __atomic_load_n(&c->size, __ATOMIC_RELAXED))) {
-        free_elsewhere(zb);
+    cache_begin(c);
+    bool open = off < cache_open_size(c);
+    if (likely(open && goes_into(c, zb, off, m) && m->n < m->cap)) {
+        end_life(zb, &c->live[off >> SEG_SHIFT], header_used(zb));
+        mag_push(m, zb);
+        cache_leave(c);
         return;
     }
-    if (likely(goes_into(c, zb, off, m) && cache_enter(c))) {
-        if (likely(m->n < m->cap)) {
-            end_life(zb, &c->live[off >> SEG_SHIFT], header_used(zb));
-            mag_push(m, zb);
-            cache_leave(c);
-            return;
-        }
-        cache_leave(c);
-    }
-    free_other(c, zb);
+    cache_leave(c);
+    if (likely(open))
+        free_other(c, zb);
+    else
+        free_not_open(c, zb);
 }
 
 void zbuf_free(struct zbuf *zb)
 {
-    if (likely(zb != NULL))
-        free_one(zb);
+    free_one(zb); /* NULL is not in the region either */
 }
 
 /* Frees those at the front that go into the same magazine as the first; how many that were. */
@@ -467,9 +483,8 @@ static unsigned free_run(struct zbuf **zbs, unsigned n)
 {
     struct cache *c = zbuf_tls;
     struct mag *m = c->last;
-    const size_t size = __atomic_load_n(&c->size, __ATOMIC_RELAXED);
-    if (unlikely(size == 0 || m == &zbuf_no_mag || !cache_enter(c)))
-        return 0;
+    cache_begin(c);
+    const size_t size = cache_open_size(c);
     uint32_t have = m->n;
     unsigned i = 0, room = m->cap - have;
     n = n < room ? n : room;
@@ -481,8 +496,11 @@ static unsigned free_run(struct zbuf **zbs, unsigned n)
         end_life(zb, &c->live[off >> SEG_SHIFT], header_used(zb));
         m->slot[have + i] = zb;
     }
-    m->frees += i;
-    __atomic_store_n(&m->n, have + i, __ATOMIC_RELAXED);
+    if (i > 0) {
+        mag_note_low(m);
+        m->frees += i;
+        __atomic_store_n(&m->n, have + i, __ATOMIC_RELAXED);
+    }
     cache_leave(c);
     return i;
 }

@@ -2,8 +2,8 @@
  *
  * A cache belongs to one thread and one pool. In it is a magazine for each budget and class that
  * the thread has used: a small stack of free segments, charged to that budget. The owner uses it
- * without atomic operations, between cache_enter() and cache_leave(). Anybody else does the
- * following, under the pool's lock: set `slow` in each cache, have every thread fence with
+ * without atomic operations, between cache_begin() and cache_leave(). Anybody else does the
+ * following, under the pool's lock: shut each cache, have every thread fence with
  * membarrier(2), wait until `busy` is clear. That costs microseconds, and is done only when the
  * store can't satisfy somebody.
  *
@@ -24,8 +24,7 @@
 #define MEMBARRIER_PRIVATE          (1 << 3)
 #define MEMBARRIER_PRIVATE_REGISTER (1 << 4)
 
-#define MAG_BYTES   (1024u * 1024) /* most that one magazine holds, */
-#define MAG_SLOTS   128u           /* and most segments */
+#define MAG_BYTES   (1024u * 1024) /* most that one magazine holds */
 #define BATCH_FIRST 4u
 #define YIELDS_MAX  65536u /* waited for a thread that was preempted between enter and leave */
 
@@ -41,6 +40,13 @@ static struct zbuf_pool *pools;
 static pthread_key_t exit_key;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static bool have_membarrier;
+
+/* Opens c to its owner's fast paths, or shuts it if there is a reason. */
+static void cache_set_open(struct cache *c, uint32_t slow)
+{
+    __atomic_store_n(&c->open, slow ? NULL : c->pool, __ATOMIC_RELEASE);
+    __atomic_store_n(&c->open_size, slow ? 0 : c->size, __ATOMIC_RELEASE);
+}
 
 /* ---- threads come and go */
 
@@ -66,6 +72,7 @@ static void cache_detach(struct zbuf_pool *pool, struct cache *c)
     *p = c->next_in_pool;
     c->size = 0;
     c->pool = NULL;
+    cache_set_open(c, 0);
 }
 
 static void thread_exit(void *list)
@@ -145,7 +152,7 @@ struct cache *cache_get(struct zbuf_pool *pool)
     pool_lock(pool);
     if (!have_membarrier && !ZBUF_TSAN)
         pool_set_slow(pool, SLOW_NO_FENCE, true);
-    c->slow = pool->slow;
+    cache_set_open(c, pool->slow);
     c->now = birth_of(clock_now(pool));
     c->next_in_pool = pool->caches;
     pool->caches = c;
@@ -245,6 +252,7 @@ struct mag *mag_get(struct cache *c, struct zbuf_budget *b, unsigned cls)
         if (!m)
             return NULL;
         *m = (struct mag){.budget = b->id, .cls = (uint8_t)cls};
+        m->live = LIVE(cls);
         m->limit_shift = (uint8_t)(31 - __builtin_clz(slots));
         m->stamp.owner = b->id;
         m->stamp.cls = (uint8_t)cls;
@@ -268,6 +276,7 @@ void mag_sync(struct zbuf_pool *pool, struct mag *m)
     struct class *c = &pool->cls[m->cls];
     /* Most were in use when the magazine was lowest. Signed, as what other threads moved meanwhile
      * may make it less than nothing. */
+    mag_note_low(m);
     int64_t out = (int64_t)m->synced - m->low, in_depot = depot_sync(pool, m);
     int64_t used =
         (int64_t)c->slabs * class_segs(m->cls) - c->store - c->cached + out - c->in_depots;
@@ -292,6 +301,7 @@ void mag_settle(struct zbuf_pool *pool, struct mag *m)
         __atomic_store_n(&b->cached, b->cached + bytes, __ATOMIC_RELAXED);
     __atomic_store_n(&m->synced, n, __ATOMIC_RELAXED);
     m->low = n;
+    mag_set_floor(m);
 }
 
 void mag_fetch(struct zbuf_pool *pool, struct mag *m, struct zbuf_budget *b, uint32_t n)
@@ -322,6 +332,10 @@ void mag_bring(struct zbuf_pool *pool, struct mag *m, unsigned n)
 {
     n = n < m->n ? n : m->n;
     budget_adjust(&pool->budget[m->budget], m->cls, -(int)n);
+    unsigned marked = n < m->marked ? n : m->marked;
+    for (unsigned i = 0; i < marked; i++)
+        unmark(pool, m->slot[i]);
+    m->marked -= marked;
     for (unsigned i = 0; i < n; i++)
         store_give(pool, m->slot[i], m->cls);
     memmove(m->slot, m->slot + n, (m->n - n) * sizeof(void *));
@@ -360,7 +374,7 @@ static void others_stop(struct zbuf_pool *pool, const struct cache *own)
 {
     for (struct cache *c = pool->caches; c; c = c->next_in_pool)
         if (c != own)
-            __atomic_store_n(&c->slow, pool->slow | SLOW_REVOKED, __ATOMIC_SEQ_CST);
+            cache_set_open(c, pool->slow | SLOW_REVOKED);
 #if !ZBUF_TSAN
     if (have_membarrier && syscall(SYS_membarrier, MEMBARRIER_PRIVATE, 0, 0) != 0)
         abort(); /* registered, so it can't fail */
@@ -384,7 +398,7 @@ static void others_resume(struct zbuf_pool *pool, const struct cache *own)
 {
     for (struct cache *c = pool->caches; c; c = c->next_in_pool)
         if (c != own)
-            __atomic_store_n(&c->slow, pool->slow, __ATOMIC_RELEASE);
+            cache_set_open(c, pool->slow);
 }
 
 /* Might anybody but the caller have something at hand? */
@@ -426,5 +440,5 @@ void pool_set_slow(struct zbuf_pool *pool, uint32_t why, bool on)
 {
     pool->slow = on ? pool->slow | why : pool->slow & ~why;
     for (struct cache *c = pool->caches; c; c = c->next_in_pool)
-        __atomic_store_n(&c->slow, pool->slow, __ATOMIC_RELEASE);
+        cache_set_open(c, pool->slow);
 }

@@ -16,6 +16,9 @@ static bool swap_charge(struct cache *c, struct zbuf *zb, unsigned cls, uint16_t
     if (mf && mt && mf->n < mf->cap && mt->n > 0) {
         uint32_t n = mt->n - 1;
         struct zbuf *other = mt->slot[n];
+        if (n < mt->marked)
+            unmark(c->pool, other);
+        mag_note_low(mf);
         other->owner = zb->owner;
         zb->owner = to;
         mf->slot[mf->n] = other;
@@ -23,8 +26,6 @@ static bool swap_charge(struct cache *c, struct zbuf *zb, unsigned cls, uint16_t
         mt->frees--; /* gone, but not allocated */
         __atomic_store_n(&mf->n, mf->n + 1, __ATOMIC_RELAXED);
         __atomic_store_n(&mt->n, n, __ATOMIC_RELAXED);
-        if (n < mt->low)
-            mt->low = n;
         done = true;
     }
     cache_leave(c);

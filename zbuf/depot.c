@@ -12,6 +12,13 @@
  * bay itself. The ring has space for as much as two threads are likely to be apart: what does not
  * fit goes through the store, at fifty times the price.
  *
+ * What costs most between two cores is a line that both write. Were a segment's mark (LIVE() in
+ * internal.h) cleared by the one who frees and set by the one who allocates, it would be such a
+ * line. So the one who leaves a batch here marks it as live again, while the marks are in its own
+ * core, and the one who collects it finds them as allocation wants them, and need not touch them
+ * (`marked` in its magazine). The price is that meanwhile a second free of such a segment is taken
+ * for a first one. It comes out when both are brought to the store.
+ *
  * A thread uses a bay only between cache_enter() and cache_leave(): so whoever drains the pool
  * finds no bay half filled. */
 #include "internal.h"
@@ -20,6 +27,34 @@
 #define BAYS_MAX    32u                /* in at most so many bays; */
 #define BAYS_CHILD  4u                 /* a connection's has fewer, as there are many of those */
 #define CLAIMS_MAX  16u                /* others who may be quicker, before it is given up */
+
+static void mark(const struct zbuf_pool *pool, struct zbuf *const *zbs, uint32_t n, uint8_t code)
+{
+    /* Not to be read again after each byte that is written. */
+    const uintptr_t base = (uintptr_t)pool->region.base;
+    uint8_t *live = pool->live;
+    for (uint32_t i = 0; i < n; i++)
+        __atomic_store_n(&live[((uintptr_t)zbs[i] - base) >> SEG_SHIFT], code, __ATOMIC_RELAXED);
+}
+
+/* Asks for the lines of a bay before they are needed. `writing` is worth a call of its own only to
+ * who has the instruction for it. Inlined, or a compiler would take it for a call without effect.
+ */
+#if defined(__x86_64__)
+#define HAS_PREFETCHW __attribute__((target("prfchw")))
+#else
+#define HAS_PREFETCHW
+#endif
+static inline __attribute__((always_inline)) void expect(const struct bay *bay, uint32_t segs,
+                                                         bool writing)
+{
+    const char *line = (const char *)bay;
+    for (size_t i = 0; i < offsetof(struct bay, slot) + segs * sizeof(void *); i += 64)
+        if (writing)
+            __builtin_prefetch(line + i, 1);
+        else
+            __builtin_prefetch(line + i, 0);
+}
 
 static struct depot *depot_of(const struct zbuf_pool *pool, const struct mag *m)
 {
@@ -54,7 +89,7 @@ static void emptied(const struct depot *d, struct bay *bay, uint32_t ticket)
     __atomic_store_n(&bay->turn, ticket + d->bays, __ATOMIC_RELEASE);
 }
 
-bool depot_put(struct zbuf_pool *pool, struct mag *m)
+HAS_PREFETCHW bool depot_put(struct zbuf_pool *pool, struct mag *m)
 {
     struct depot *d = depot_of(pool, m);
     uint32_t ticket;
@@ -64,8 +99,11 @@ bool depot_put(struct zbuf_pool *pool, struct mag *m)
     if (!bay)
         return false;
     uint32_t left = m->n - d->batch;
+    mark(pool, m->slot, d->batch, m->live);
     memcpy(bay->slot, m->slot, d->batch * sizeof(void *));
     filled(bay, ticket);
+    expect(&d->bay[(ticket + 1) % d->bays], d->batch, true);
+    m->marked -= m->marked < d->batch ? m->marked : d->batch;
     memmove(m->slot, m->slot + d->batch, left * sizeof(void *));
     m->frees -= d->batch; /* gone, but not allocated */
     __atomic_store_n(&m->n, left, __ATOMIC_RELAXED);
@@ -87,8 +125,12 @@ bool depot_get(struct zbuf_pool *pool, struct mag *m)
     for (uint32_t i = 0; i < d->batch; i++)
         m->slot[i] = bay->slot[d->batch - 1 - i];
     emptied(d, bay, ticket);
+    expect(&d->bay[(ticket + 1) % d->bays], d->batch, false);
+    mag_note_low(m);
+    m->marked = d->batch;
     m->frees += d->batch;
     __atomic_store_n(&m->n, d->batch, __ATOMIC_RELAXED);
+    mag_set_floor(m);
     m->batch = d->batch; /* a thread that only allocates never had a reason to grow its own */
     m->cap = 2 * d->batch;
     return true;
@@ -161,8 +203,10 @@ unsigned depot_drain(struct zbuf_pool *pool, const struct zbuf_budget *scope)
             continue;
         for (struct bay *bay; (bay = claim(d, &d->out, 1, &ticket)) != NULL;) {
             budget_adjust(&pool->budget[d->budget], d->cls, -(int)d->batch);
-            for (uint32_t i = 0; i < d->batch; i++)
+            for (uint32_t i = 0; i < d->batch; i++) {
+                unmark(pool, bay->slot[i]);
                 store_give(pool, bay->slot[i], d->cls);
+            }
             total += d->batch;
             emptied(d, bay, ticket);
         }

@@ -172,9 +172,10 @@ static_assert(offsetof(struct zbuf, next) - offsetof(struct zbuf, owner) == size
                       offsetof(struct stamp, headroom_busy),
               "a stamp is a part of a header");
 
+#define MAG_SLOTS 128u /* most segments in one */
 struct mag {
     uint32_t n;      /* segments at hand */
-    uint32_t low;    /* fewest since the last synchronisation */
+    uint32_t low;    /* fewest since the last synchronisation, as mag_note_low() saw it */
     uint32_t cap;    /* 0 = out of use */
     uint32_t batch;  /* how many to fetch or bring at once */
     uint32_t synced; /* n as the accounts know it */
@@ -184,10 +185,31 @@ struct mag {
     uint64_t frees;      /* since the last synchronisation */
     struct stamp stamp;  /* that every segment in it has, so that allocation need not write it */
     struct mag *next;    /* in use, of the same cache */
-    uint64_t pad[2];
+    uint32_t marked;     /* so many of the first are marked as live already: see depot.c */
+    uint32_t floor;      /* with fewer, mag_note_low() has something to note */
+    uint8_t live;        /* LIVE(cls) */
+    uint8_t pad[7];
     struct zbuf *slot[]; /* from the next line on; the warmest last */
 };
 static_assert(offsetof(struct mag, slot) == 64, "a magazine's counters are one cache line");
+
+/* Allocation only counts down. How far it came, and how many of the marked are left, is noted
+ * before anything is put on top again: so it is the one who puts that looks, and only at one
+ * number. */
+static inline void mag_set_floor(struct mag *mag)
+{
+    uint32_t low = mag->n < mag->low ? mag->n : mag->low;
+    mag->floor = low > mag->marked ? low : mag->marked;
+}
+static inline void mag_note_low(struct mag *mag)
+{
+    uint32_t n = mag->n;
+    if (likely(n >= mag->floor))
+        return;
+    mag->low = n < mag->low ? n : mag->low;
+    mag->marked = n < mag->marked ? n : mag->marked;
+    mag_set_floor(mag);
+}
 
 /* See depot.c. */
 #define BAY_SEGS 64u
@@ -206,24 +228,29 @@ struct depot {
     struct bay bay[];
 };
 
-/* slow: why operations must not take the fast path */
+/* pool->slow: why operations must not take the fast path */
 #define SLOW_REVOKED  1u /* another thread is draining the cache */
 #define SLOW_WAITERS  2u /* somebody waits for memory */
 #define SLOW_DEBUG    4u
 #define SLOW_NO_FENCE 8u /* membarrier(2) is not to be had */
 
 struct cache {
-    /* Read on each operation; busy is written by the owner only. */
-    uint32_t busy, slow;
-    struct zbuf_pool *pool; /* NULL once the pool has gone */
+    /* One line, read on each operation; busy is written by the owner only. */
+    uint32_t busy;
+    uint32_t now; /* the birth of a segment that is allocated now */
+    /* As pool and size below, but NULL and 0 while there is a reason (SLOW_) not to take the fast
+     * path: so one comparison says whether to, and whether it is the right pool. */
+    struct zbuf_pool *open;
+    size_t open_size;
     uint8_t *base;
-    size_t size;
-    const uint64_t *slab_id;
     struct mag **mag; /* [budget * ZBUF_CLASSES + class]; NULL until first used */
     struct mag *last; /* that a segment was freed to */
     uint8_t *live;
     uint32_t *birth;
-    uint32_t now; /* the birth of a segment that is allocated now */
+    /* The rest of them. */
+    struct zbuf_pool *pool; /* NULL once the pool has gone */
+    size_t size;
+    const uint64_t *slab_id;
     /* Under the pool's lock. */
     struct mag *in_use;
     struct cache *next_in_pool;
@@ -235,9 +262,9 @@ extern __thread struct cache *zbuf_tls HIDDEN __attribute__((tls_model("initial-
 
 /* The owner's side of an asymmetric lock (the other side is in cache.c): no fence and no locked
  * instruction here, because whoever wants in makes all threads fence with membarrier(2). Either the
- * owner sees `slow`, or the other sees `busy` and waits. ThreadSanitizer does not know membarrier,
- * and gets an ordinary lock. */
-static inline bool cache_enter(struct cache *c)
+ * owner, who looks after cache_begin(), sees that it is shut, or the other sees `busy` and waits.
+ * ThreadSanitizer does not know membarrier, and gets an ordinary lock. */
+static inline void cache_begin(struct cache *c)
 {
 #if ZBUF_TSAN
     while (__atomic_exchange_n(&c->busy, 1, __ATOMIC_ACQUIRE))
@@ -246,14 +273,27 @@ static inline bool cache_enter(struct cache *c)
     __atomic_store_n(&c->busy, 1, __ATOMIC_RELAXED);
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
 #endif
-    if (likely(__atomic_load_n(&c->slow, __ATOMIC_ACQUIRE) == 0))
-        return true;
-    __atomic_store_n(&c->busy, 0, __ATOMIC_RELEASE);
-    return false;
 }
 static inline void cache_leave(struct cache *c)
 {
     __atomic_store_n(&c->busy, 0, __ATOMIC_RELEASE);
+}
+static inline struct zbuf_pool *cache_open(const struct cache *c)
+{
+    return __atomic_load_n(&c->open, __ATOMIC_ACQUIRE);
+}
+static inline size_t cache_open_size(const struct cache *c)
+{
+    return __atomic_load_n(&c->open_size, __ATOMIC_ACQUIRE);
+}
+/* False: it is shut, and was left again. */
+static inline bool cache_enter(struct cache *c)
+{
+    cache_begin(c);
+    if (likely(cache_open(c) != NULL))
+        return true;
+    cache_leave(c);
+    return false;
 }
 
 /* ---- the pool */
@@ -330,7 +370,10 @@ static inline struct zbuf *lender(const struct zbuf *link)
  * and since when it is live. They are outside of the segments, so that stray writes don't reach
  * them and so that allocation need not touch a header that another thread has in its cache. And
  * they are two because a thread that frees writes only to the first, which is as small as it can
- * be. */
+ * be.
+ *
+ * A segment that is live is marked so. One that is free is not, but for those on their way through
+ * a depot: see there. */
 #define LIVE(cls)   ((uint8_t)((cls) + 1))
 #define BIRTH_SHIFT 24 /* units of 2^24 ns last for 834 days */
 static inline uint32_t birth_of(uint64_t clock_ns)
@@ -348,6 +391,11 @@ static inline size_t pool_unit(const struct zbuf_pool *pool, const struct zbuf *
 static inline bool is_live(const struct zbuf_pool *pool, const struct zbuf *zb)
 {
     return __atomic_load_n(&pool->live[pool_unit(pool, zb)], __ATOMIC_RELAXED) != 0;
+}
+
+static inline void unmark(const struct zbuf_pool *pool, const struct zbuf *zb)
+{
+    __atomic_store_n(&pool->live[pool_unit(pool, zb)], 0, __ATOMIC_RELAXED);
 }
 
 /* slab.c: all under the lock */

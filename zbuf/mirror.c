@@ -30,6 +30,8 @@ void mirror_open(struct zbuf_pool *pool, bool wanted)
     m->slab_id = (uintptr_t)pool->slab_id;
     m->live = (uintptr_t)pool->live;
     m->birth = (uintptr_t)pool->birth;
+    m->depots = (uintptr_t)&pool->depots;
+    m->caches = (uintptr_t)&pool->caches;
     m->slabs = pool->slabs;
     m->side = pool->debug ? (uintptr_t)debug_side_of(pool, (void *)pool->region.base) : 0;
     pool->mirror = m;

@@ -11,7 +11,7 @@
 
 #define MIRROR_NAME    "zbuf-pool"
 #define MIRROR_MAGIC   0x6c6f6f7066756262ull
-#define MIRROR_VERSION 3u
+#define MIRROR_VERSION 4u
 
 struct mirror {
     uint64_t magic;
@@ -20,7 +20,7 @@ struct mirror {
     uint32_t closed;
     uint64_t clock_ns, written_ns; /* the pool's time, and CLOCK_MONOTONIC, when last written */
     /* Where things are in the other process. */
-    uint64_t base, slab_id, live, birth, side;
+    uint64_t base, slab_id, live, birth, side, depots, caches;
     uint32_t slabs, budgets_used;
     struct zbuf_pool_stat pool;
     struct zbuf_budget_stat budget[ZBUF_BUDGETS]; /* by id; name[0] and id 0 if not in use */

@@ -20,7 +20,7 @@
 #include <unistd.h>
 
 #include "holders.h"
-#include "mirror.h"
+#include "transit.h"
 
 #define TRIES 1000u /* to read while nobody writes */
 
@@ -207,9 +207,14 @@ static uint64_t pool_now(const struct mirror *m)
     return ahead < 2000000000u ? now : m->clock_ns;
 }
 
+static int fetch_for(const void *rd, uint64_t addr, void *dst, size_t len)
+{
+    return fetch(rd, addr, dst, len);
+}
+
 /* The live segments of one slab: first which they are, then their headers, many at a time. */
 static int add_slab(const struct zbuf_reader *rd, uint32_t slab, unsigned cls,
-                    struct oldest *oldest)
+                    const struct transit *transit, struct oldest *oldest)
 {
     const uint32_t units = class_size(cls) >> SEG_SHIFT;
     const uint64_t base = rd->m->base + (uint64_t)slab * ZBUF_SLAB;
@@ -222,9 +227,11 @@ static int add_slab(const struct zbuf_reader *rd, uint32_t slab, unsigned cls,
         err = fetch(rd, rd->m->birth + (uint64_t)slab * sizeof birth, birth, sizeof birth);
     for (uint32_t i = 0; !err && i < SLAB_SEGS_MAX;) {
         unsigned n = 0;
-        for (; i < SLAB_SEGS_MAX && n < BATCH; i += units)
-            if (live[i])
-                addr[n++] = base + ((uint64_t)i << SEG_SHIFT);
+        for (; i < SLAB_SEGS_MAX && n < BATCH; i += units) {
+            uint64_t at = base + ((uint64_t)i << SEG_SHIFT);
+            if (live[i] && !transit_has(transit, at))
+                addr[n++] = at;
+        }
         err = n > 0 ? fetch_headers(rd, addr, header, n) : 0;
         for (unsigned k = 0; !err && k < n; k++)
             oldest_add(oldest, addr[k], &header[k], birth[(addr[k] - base) >> SEG_SHIFT]);
@@ -243,15 +250,19 @@ static int walk(const struct zbuf_reader *rd, struct oldest *oldest)
         return -EPROTO;
     oldest->now_ns = pool_now(m);
     oldest_begin(oldest);
-    for (uint32_t i = 0; i < slabs; i++) {
+    struct transit transit;
+    int err = transit_open(&transit, m, fetch_for, rd);
+    for (uint32_t i = 0; !err && i < slabs; i++) {
         uint32_t left = slabs - i, n = left < BATCH ? left : BATCH;
-        int err = i % BATCH ? 0 : fetch(rd, m->slab_id + i * sizeof id[0], id, n * sizeof id[0]);
+        if (i % BATCH == 0)
+            err = fetch(rd, m->slab_id + i * sizeof id[0], id, n * sizeof id[0]);
         uint32_t cls = err ? CLASS_NONE : slab_cls(id[i % BATCH]);
         if (cls < ZBUF_CLASSES)
-            err = add_slab(rd, i, cls, oldest);
-        if (err)
-            return err;
+            err = add_slab(rd, i, cls, &transit, oldest);
     }
+    transit_close(&transit);
+    if (err)
+        return err;
     oldest_finish(oldest);
     return oldest->live < INT_MAX ? (int)oldest->live : INT_MAX;
 }

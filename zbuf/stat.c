@@ -121,6 +121,8 @@ static void walk(struct zbuf_pool *pool, struct oldest *oldest)
     oldest->now_ns = clock_now(pool);
     oldest_begin(oldest);
     pool_lock(pool);
+    if (pool->depots) /* what is in them, or comes from one, is marked as live */
+        pool_drain(pool, NULL, NULL);
     for (uint32_t i = 0; i < pool->slabs; i++) {
         unsigned cls = slab_cls(pool->slab_id[i]);
         if (cls == CLASS_NONE)

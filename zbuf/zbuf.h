@@ -20,7 +20,8 @@
  *
  * Errors: functions that return int give 0 or -errno; those that return a pointer give NULL and set
  * errno. Running out is ENOBUFS, at once, with nothing changed. Misuse (a second free, a foreign
- * pointer) is a bug: it prints what it knows of the segment and aborts.
+ * pointer) is a bug: it prints what it knows of the segment and aborts. A second free of what is on
+ * its way to another thread is found late, or by debug mode (docs/memory.md).
  *
  * Sizes are in bytes unless a name says otherwise. */
 #ifndef ZBUF_H

@@ -189,8 +189,50 @@ static uint8_t *trap_memory(size_t *size)
     return p;
 }
 
+/* Lists without an end, and numbers without a limit. */
+struct trap_lists {
+    struct depot *depots;
+    struct cache *caches;
+    _Alignas(64) struct depot depot;
+    struct bay bay[2];
+    struct cache cache;
+    struct mag mag;
+    struct zbuf *slot[MAG_SLOTS];
+};
+
+enum lie {
+    NO_LIST,
+    NO_LIE,
+    ENDLESS_DEPOTS,
+    LONG_BATCH,
+    NO_BAY,
+    MANY_BAYS,
+    ENDLESS_CACHES,
+    ENDLESS_MAGS,
+    LONG_MAG,
+    LIES
+};
+
+static void set_lists(struct mirror *m, struct trap_lists *t, enum lie lie)
+{
+    *t = (struct trap_lists){.depots = lie == NO_LIST ? NULL : &t->depot, .caches = &t->cache};
+    t->depot.next = lie == ENDLESS_DEPOTS ? &t->depot : NULL;
+    t->depot.batch = lie == LONG_BATCH ? BAY_SEGS + 1 : BAY_SEGS;
+    t->depot.bays = lie == NO_BAY ? 0 : lie == MANY_BAYS ? UINT32_MAX : 2;
+    t->depot.in = lie == MANY_BAYS ? UINT32_MAX : 2;
+    t->bay[0].turn = 1;
+    t->bay[1].turn = 2;
+    t->cache.next_in_pool = lie == ENDLESS_CACHES ? &t->cache : NULL;
+    t->cache.in_use = &t->mag;
+    t->mag.next = lie == ENDLESS_MAGS ? &t->mag : NULL;
+    t->mag.n = t->mag.marked = lie == LONG_MAG ? UINT32_MAX : MAG_SLOTS;
+    m->depots = (uintptr_t)&t->depots;
+    m->caches = (uintptr_t)&t->caches;
+}
+
 static void a_lying_file_does_no_harm(void)
 {
+    static struct trap_lists lists;
     int fd;
     size_t size;
     struct mirror *m = false_mirror(&fd);
@@ -213,6 +255,7 @@ static void a_lying_file_does_no_harm(void)
         if (round % 4) {
             m->slabs = round % 4 == 1 ? 2 : round % 4 == 2 ? POOL_SLABS_MAX : UINT32_MAX;
             m->base = m->slab_id = m->live = m->birth = m->side = (uintptr_t)trap;
+            set_lists(m, &lists, (enum lie)(round % LIES));
         }
         int err = stat_mem_read(&seen, getpid(), 0, HOLDERS);
         CU_ASSERT(err == 0 || err == -ESTALE || err == -EPROTO);

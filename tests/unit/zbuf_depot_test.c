@@ -11,18 +11,23 @@
 #define TRIES   (ZBUF_TSAN ? 40000u : 400000u)
 
 static struct zbuf_pool *pool;
-static struct zbuf seg[BATCHES * BAY_SEGS]; /* only their addresses are used */
 static uint32_t holder[BATCHES * BAY_SEGS]; /* 0 = in the depot */
 static struct mag *mag[THREADS + 1];        /* the last is for who has no thread */
 static uint64_t moved[THREADS + 1];
 static uint64_t wrong;
 
+/* Only their addresses are used, and their marks. */
+static struct zbuf *seg(uint32_t k)
+{
+    return (struct zbuf *)(void *)(zbuf_pool_base(pool) + (size_t)k * 2048);
+}
+
 static void hold(struct mag *m, uint32_t from, uint32_t to)
 {
     for (uint32_t i = 0; i < m->n; i++) {
         uint32_t was = from;
-        ptrdiff_t k = m->slot[i] - seg;
-        if (k < 0 || k >= (ptrdiff_t)(BATCHES * BAY_SEGS) ||
+        size_t k = (size_t)((uint8_t *)m->slot[i] - zbuf_pool_base(pool)) / 2048;
+        if (k >= BATCHES * BAY_SEGS ||
             !__atomic_compare_exchange_n(&holder[k], &was, to, false, __ATOMIC_RELAXED,
                                          __ATOMIC_RELAXED))
             __atomic_fetch_add(&wrong, 1, __ATOMIC_RELAXED);
@@ -85,7 +90,7 @@ static void each_batch_is_had_by_one(void)
     for (uint32_t b = 0; b < BATCHES; b++) {
         uint32_t id = b < THREADS ? b : THREADS;
         for (uint32_t i = 0; i < BAY_SEGS; i++) {
-            mag[id]->slot[i] = &seg[b * BAY_SEGS + i];
+            mag[id]->slot[i] = seg(b * BAY_SEGS + i);
             holder[b * BAY_SEGS + i] = id + 1;
         }
         mag[id]->n = BAY_SEGS;
