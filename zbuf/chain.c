@@ -3,7 +3,7 @@
  * A segment has one header and so can be in one chain, with one piece of its payload. Where a
  * second view of it is needed (a chain cut inside a segment, a clone), a small segment takes the
  * place in the chain: its data point into the other one, on which it holds a reference. It is freed
- * as any other, and gives that reference back (alloc.c). */
+ * as any other, and gives that reference back (free.c). */
 #include "internal.h"
 
 #define PIECE_MAX (ZBUF_SEG_MAX - ZBUF_OVERHEAD)

@@ -11,8 +11,8 @@ static bool swap_charge(struct cache *c, struct zbuf *zb, unsigned cls, uint16_t
     bool done = false;
     if (!cache_enter(c))
         return false;
-    struct mag *mf = c->mag[zb->owner * ZBUF_CLASSES + cls];
-    struct mag *mt = c->mag[to * ZBUF_CLASSES + cls];
+    struct mag *mf = cache_mag(c, zb->owner, cls);
+    struct mag *mt = cache_mag(c, to, cls);
     if (mf && mt && mf->n < mf->cap && mt->n > 0) {
         uint32_t n = mt->n - 1;
         struct zbuf *other = mt->slot[n];

@@ -8,9 +8,9 @@
  *   depot (depot.c)     batches between threads, charged like magazines
  *   free slab           2 MiB without a class
  *
- * Allocation and free (alloc.c) work on the thread's own magazine and go to the store only when it
- * is empty or full. When the store can't satisfy somebody, all magazines are drained into it first
- * (cache.c): what lies in them is at hand for their threads, but kept from nobody.
+ * Allocation (alloc.c) and free (free.c) work on the thread's own magazine and go to the store only
+ * when it is empty or full. When the store can't satisfy somebody, all magazines are drained into
+ * it first (cache.c): what lies in them is at hand for their threads, but kept from nobody.
  *
  * Lock order: registry (cache.c), then pool->lock. A thread never waits for either between
  * cache_enter() and cache_leave(). */
@@ -259,6 +259,15 @@ struct cache {
 };
 extern struct mag zbuf_no_mag HIDDEN; /* what `last` points to at first */
 extern __thread struct cache *zbuf_tls HIDDEN __attribute__((tls_model("initial-exec")));
+
+static inline size_t cache_offset(const struct cache *c, const void *addr)
+{
+    return (size_t)((uintptr_t)addr - (uintptr_t)c->base);
+}
+static inline struct mag *cache_mag(const struct cache *c, uint32_t budget, uint32_t cls)
+{
+    return c->mag[budget * ZBUF_CLASSES + cls];
+}
 
 /* The owner's side of an asymmetric lock (the other side is in cache.c): no fence and no locked
  * instruction here, because whoever wants in makes all threads fence with membarrier(2). Either the

@@ -191,14 +191,18 @@ static uint8_t *trap_memory(size_t *size)
 
 /* Lists without an end, and numbers without a limit. */
 struct trap_lists {
-    struct depot *depots;
-    struct cache *caches;
-    _Alignas(64) struct depot depot;
-    struct bay bay[2];
-    struct cache cache;
-    struct mag mag;
-    struct zbuf *slot[MAG_SLOTS];
+    struct depot *depots, *depot; /* two bays */
+    struct cache *caches, cache;
+    struct mag *mag; /* MAG_SLOTS */
 };
+
+static void *zeros(size_t bytes)
+{
+    bytes = (bytes + 63) & ~(size_t)63;
+    void *p = aligned_alloc(64, bytes);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(p);
+    return memset(p, 0, bytes);
+}
 
 enum lie {
     NO_LIST,
@@ -213,26 +217,35 @@ enum lie {
     LIES
 };
 
+static struct trap_lists *trap_lists(void)
+{
+    struct trap_lists *t = zeros(sizeof *t);
+    t->depot = zeros(sizeof *t->depot + 2 * sizeof t->depot->bay[0]);
+    t->mag = zeros(sizeof *t->mag + MAG_SLOTS * sizeof(void *));
+    t->depot->bay[0].turn = 1;
+    t->depot->bay[1].turn = 2;
+    t->caches = &t->cache;
+    t->cache.in_use = t->mag;
+    return t;
+}
+
 static void set_lists(struct mirror *m, struct trap_lists *t, enum lie lie)
 {
-    *t = (struct trap_lists){.depots = lie == NO_LIST ? NULL : &t->depot, .caches = &t->cache};
-    t->depot.next = lie == ENDLESS_DEPOTS ? &t->depot : NULL;
-    t->depot.batch = lie == LONG_BATCH ? BAY_SEGS + 1 : BAY_SEGS;
-    t->depot.bays = lie == NO_BAY ? 0 : lie == MANY_BAYS ? UINT32_MAX : 2;
-    t->depot.in = lie == MANY_BAYS ? UINT32_MAX : 2;
-    t->bay[0].turn = 1;
-    t->bay[1].turn = 2;
+    t->depots = lie == NO_LIST ? NULL : t->depot;
+    t->depot->next = lie == ENDLESS_DEPOTS ? t->depot : NULL;
+    t->depot->batch = lie == LONG_BATCH ? BAY_SEGS + 1 : BAY_SEGS;
+    t->depot->bays = lie == NO_BAY ? 0 : lie == MANY_BAYS ? UINT32_MAX : 2;
+    t->depot->in = lie == MANY_BAYS ? UINT32_MAX : 2;
     t->cache.next_in_pool = lie == ENDLESS_CACHES ? &t->cache : NULL;
-    t->cache.in_use = &t->mag;
-    t->mag.next = lie == ENDLESS_MAGS ? &t->mag : NULL;
-    t->mag.n = t->mag.marked = lie == LONG_MAG ? UINT32_MAX : MAG_SLOTS;
+    t->mag->next = lie == ENDLESS_MAGS ? t->mag : NULL;
+    t->mag->n = t->mag->marked = lie == LONG_MAG ? UINT32_MAX : MAG_SLOTS;
     m->depots = (uintptr_t)&t->depots;
     m->caches = (uintptr_t)&t->caches;
 }
 
 static void a_lying_file_does_no_harm(void)
 {
-    static struct trap_lists lists;
+    struct trap_lists *lists = trap_lists();
     int fd;
     size_t size;
     struct mirror *m = false_mirror(&fd);
@@ -255,7 +268,7 @@ static void a_lying_file_does_no_harm(void)
         if (round % 4) {
             m->slabs = round % 4 == 1 ? 2 : round % 4 == 2 ? POOL_SLABS_MAX : UINT32_MAX;
             m->base = m->slab_id = m->live = m->birth = m->side = (uintptr_t)trap;
-            set_lists(m, &lists, (enum lie)(round % LIES));
+            set_lists(m, lists, (enum lie)(round % LIES));
         }
         int err = stat_mem_read(&seen, getpid(), 0, HOLDERS);
         CU_ASSERT(err == 0 || err == -ESTALE || err == -EPROTO);
@@ -272,6 +285,9 @@ static void a_lying_file_does_no_harm(void)
         stat_mem_free(&seen);
     }
     CU_ASSERT(read > 0);
+    free(lists->depot);
+    free(lists->mag);
+    free(lists);
     munmap(trap, size);
     munmap(m, sizeof *m);
     close(fd);

@@ -469,6 +469,24 @@ static void two_pools_in_turn(void)
     done_with(b);
 }
 
+/* The pool that was used last has gone, and its magazines with it. */
+static void the_last_pool_has_gone(void)
+{
+    for (unsigned bulk = 0; bulk < 2; bulk++) {
+        struct zbuf_pool *a = pool_of(2 * MIB), *b = pool_of(2 * MIB);
+        struct zbuf *zb[2] = {zbuf_alloc(b, 1000), zbuf_alloc(b, 1000)};
+        zbuf_free(zbuf_alloc(a, 1000));
+        done_with(a);
+        if (bulk) {
+            zbuf_free_bulk(zb, 2);
+        } else {
+            zbuf_free(zb[0]);
+            zbuf_free(zb[1]);
+        }
+        done_with(b);
+    }
+}
+
 /* Without membarrier there are no magazines, without memfd no statistics for others, and pages are
  * touched by hand: as on an old kernel, or in a strict sandbox. */
 static int forbid(int nr, int err)
@@ -558,5 +576,5 @@ CHECK_MAIN("zbuf", CHECK(the_region_is_aligned_and_rounded_up), CHECK(defaults_a
            CHECK(a_minimum_is_there_whatever_the_others_do),
            CHECK(the_headroom_has_one_user_until_tx_done),
            CHECK(misuse_aborts_and_says_what_it_knows), CHECK(damage_is_met_with_an_abort),
-           CHECK(two_pools_in_turn), CHECK(it_works_in_a_sandbox),
+           CHECK(two_pools_in_turn), CHECK(the_last_pool_has_gone), CHECK(it_works_in_a_sandbox),
            CHECK(destroy_names_who_still_holds))

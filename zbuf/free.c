@@ -1,0 +1,296 @@
+/* free.c - references to segments are taken and given back; with the last one a segment is free.
+ *
+ * The last reference can be dropped without an atomic instruction: whoever sees 1 and holds it is
+ * the only one who could change it.
+ *
+ * Free leaves a header as allocation wants it, and only reads one that its holder has left so:
+ * where one thread allocates and another frees, both have it in their caches, and it stays there.
+ * Fast and slow paths are as in alloc.c. */
+#include "internal.h"
+#include "sanitize.h"
+
+/* Has a holder written to the part of a header that free does not compare with a stamp? */
+static inline bool header_used(const struct zbuf *zb)
+{
+    uintptr_t moved = (uintptr_t)zb->data ^ ((uintptr_t)zb + ZBUF_OVERHEAD);
+    uint64_t holder = __atomic_load_n(&zb->priv, __ATOMIC_RELAXED);
+    return (moved | zb->len | (uintptr_t)zb->next | holder) != 0;
+}
+
+static inline void end_life(struct zbuf *zb, uint8_t *live, bool used)
+{
+    __atomic_store_n(live, 0, __ATOMIC_RELAXED);
+    if (used) {
+        zb->data = (uint8_t *)zb + ZBUF_OVERHEAD;
+        zb->len = 0;
+        zb->generation++;
+        zb->next = NULL;
+        __atomic_store_n(&zb->priv, 0, __ATOMIC_RELAXED);
+    }
+    ASAN_POISON_MEMORY_REGION((uint8_t *)zb + ZBUF_HEADER, zb->size - ZBUF_HEADER);
+}
+
+static inline void mag_push(struct mag *m, struct zbuf *zb)
+{
+    uint32_t n = m->n;
+    mag_note_low(m);
+    m->slot[n] = zb;
+    m->frees++;
+    __atomic_store_n(&m->n, n + 1, __ATOMIC_RELAXED);
+}
+
+/* ---- references */
+
+static COLD struct cache *cache_for(const struct zbuf *zb, const char *what)
+{
+    struct cache *c = cache_of_addr(zb);
+    if (!c)
+        zbuf_misuse(NULL, zb, what);
+    return c;
+}
+
+static COLD void ref_wrong(const struct zbuf_pool *pool, const struct zbuf *zb)
+{
+    zbuf_misuse(pool, zb, is_live(pool, zb) ? "refcount overflow" : "reference to a freed segment");
+}
+
+struct zbuf *zbuf_ref(struct zbuf *zb)
+{
+    const struct cache *c = zbuf_tls;
+    if (unlikely(cache_offset(c, zb) >= __atomic_load_n(&c->size, __ATOMIC_RELAXED)))
+        c = cache_for(zb, "reference to something that is not a zbuf");
+    uint8_t live = __atomic_load_n(&c->live[cache_offset(c, zb) >> SEG_SHIFT], __ATOMIC_RELAXED);
+    uint32_t before = zbuf_refcount(zb);
+    if (unlikely(!live || before >= INT32_MAX))
+        ref_wrong(c->pool, zb);
+    if (zb->flags & FLAG_OWNED)
+        __atomic_store_n(&zb->refcount, before + 1, __ATOMIC_RELAXED);
+    else
+        __atomic_fetch_add(&zb->refcount, 1, __ATOMIC_RELAXED);
+    return zb;
+}
+
+void zbuf_share(struct zbuf *zb)
+{
+    zb->flags &= (uint8_t)~FLAG_OWNED;
+}
+
+/* ---- free */
+
+/* Takes out of a header what a segment in a magazine must not have. Returns the segment that was
+ * borrowed from, if one was. */
+static struct zbuf *clean(const struct zbuf_pool *pool, struct zbuf *zb)
+{
+    struct zbuf *from = NULL;
+    if (zb->owner >= pool->budgets_used)
+        zbuf_misuse(pool, zb, "damaged header");
+    if (zb->flags & FLAG_BORROWED)
+        from = lender(zb);
+    zb->flags = pool->flags;
+    zb->headroom_busy = 0;
+    zb->rx_csum = 0;
+    return from;
+}
+
+/* The last reference is given back: anything that the fast path is not for. */
+static COLD void free_slow(struct zbuf_pool *pool, struct zbuf *zb, unsigned cls)
+{
+    struct cache *own = cache_get(pool);
+    pool_lock(pool);
+    if (own)
+        own->now = birth_of(clock_now(pool));
+    if (unlikely(pool->debug))
+        debug_free(pool, zb, cls);
+    struct zbuf *lent_from = clean(pool, zb);
+    struct zbuf_budget *b = &pool->budget[zb->owner];
+    VALGRIND_MEMPOOL_FREE(pool, (uint8_t *)zb + ZBUF_HEADER);
+    end_life(zb, &pool->live[pool_unit(pool, zb)], pool->debug || header_used(zb));
+    struct mag *m = own && !pool->slow && !budget_over(b) ? mag_get(own, b, cls) : NULL;
+    if (m) {
+        mag_sync(pool, m);
+        if (m->n == m->cap) {
+            mag_bring(pool, m, m->batch);
+            if (pool->caches->next_in_pool)
+                depot_make(pool, m);
+        }
+        mag_settle(pool, m);
+        mag_push(m, zb);
+    } else {
+        budget_adjust(b, cls, -1);
+        store_give(pool, zb, cls);
+    }
+    if (unlikely(pool->waiters != NULL))
+        waiters_check(pool);
+    mirror_publish(pool, b);
+    pool_unlock(pool);
+    if (lent_from)
+        zbuf_free(lent_from);
+}
+
+/* zb is not in the pool that this thread used last: finds out which, or whether it is a zbuf. */
+static void free_elsewhere(struct zbuf *zb)
+{
+    cache_for(zb, "free of something that is not a zbuf");
+    zbuf_free(zb);
+}
+
+/* One of several references; true if it turned out to be the last. */
+static bool drop(const struct zbuf_pool *pool, struct zbuf *zb, uint32_t seen)
+{
+    uint32_t before = seen;
+    if (zb->flags & FLAG_OWNED)
+        __atomic_store_n(&zb->refcount, seen - 1, __ATOMIC_RELAXED);
+    else
+        before = __atomic_fetch_sub(&zb->refcount, 1, __ATOMIC_ACQ_REL);
+    if (unlikely(before == 0 || before > INT32_MAX))
+        zbuf_misuse(pool, zb, "damaged header");
+    if (likely(before != 1))
+        return false;
+    __atomic_store_n(&zb->refcount, 1, __ATOMIC_RELAXED); /* the others were dropped meanwhile */
+    return true;
+}
+
+static inline bool stamp_is(const struct zbuf *zb, const struct mag *m)
+{
+    return memcmp(&zb->owner, &m->stamp, sizeof m->stamp) == 0;
+}
+
+/* It is not the last reference, it belongs into another magazine than the last one did, or it is a
+ * case for one of the slow paths. */
+static __attribute__((noinline)) void free_other(struct cache *c, struct zbuf *zb)
+{
+    size_t off = cache_offset(c, zb);
+    uint64_t id = __atomic_load_n(&c->slab_id[off >> SLAB_SHIFT], __ATOMIC_RELAXED);
+    if (unlikely(id == SLAB_NONE || off & slab_mask(id)))
+        zbuf_misuse(c->pool, zb, "free of something that is not a zbuf");
+    if (unlikely(__atomic_load_n(&c->live[off >> SEG_SHIFT], __ATOMIC_RELAXED) == 0))
+        zbuf_misuse(c->pool, zb, "double free");
+    uint32_t seen = __atomic_load_n(&zb->refcount, __ATOMIC_ACQUIRE);
+    if (seen != 1 && !drop(c->pool, zb, seen))
+        return;
+    if (likely(cache_enter(c))) {
+        struct mag *m = cache_mag(c, zb->owner % ZBUF_BUDGETS, slab_cls(id));
+        if (likely(m && stamp_is(zb, m) && (m->n < m->cap || depot_put(c->pool, m)))) {
+            end_life(zb, &c->live[off >> SEG_SHIFT], header_used(zb));
+            mag_push(m, zb);
+            c->last = m;
+            cache_leave(c);
+            return;
+        }
+        cache_leave(c);
+    }
+    free_slow(c->pool, zb, slab_cls(id));
+}
+
+/* zb is in no pool that this thread has open: in one that is shut at present, in another than the
+ * last, or in none. */
+static COLD void free_not_open(struct cache *c, struct zbuf *zb)
+{
+    if (!zb)
+        return;
+    if (cache_offset(c, zb) < __atomic_load_n(&c->size, __ATOMIC_RELAXED))
+        free_other(c, zb);
+    else
+        free_elsewhere(zb);
+}
+
+/* True if zb, at off, is a live segment that goes into m with its last reference. m is tried before
+ * it is known whether it is the right one: so everything that is asked of the segment is a branch
+ * to be predicted, not an address to be waited for. */
+static inline __attribute__((always_inline)) bool goes_into(const struct cache *c,
+                                                            const struct zbuf *zb, size_t off,
+                                                            const struct mag *m)
+{
+    return off % ZBUF_SEG_MIN == 0 &&
+           __atomic_load_n(&c->live[off >> SEG_SHIFT], __ATOMIC_RELAXED) == m->live &&
+           /* acquire: sees what those did who gave theirs back */
+           __atomic_load_n(&zb->refcount, __ATOMIC_ACQUIRE) == 1 && stamp_is(zb, m);
+}
+
+static inline __attribute__((always_inline)) void free_one(struct zbuf *zb)
+{
+    struct cache *c = zbuf_tls;
+    struct mag *m = c->last;
+    size_t off = cache_offset(c, zb);
+    cache_begin(c);
+    bool open = off < cache_open_size(c);
+    if (likely(open && goes_into(c, zb, off, m) && m->n < m->cap)) {
+        end_life(zb, &c->live[off >> SEG_SHIFT], header_used(zb));
+        mag_push(m, zb);
+        cache_leave(c);
+        return;
+    }
+    cache_leave(c);
+    if (likely(open))
+        free_other(c, zb);
+    else
+        free_not_open(c, zb);
+}
+
+void zbuf_free(struct zbuf *zb)
+{
+    free_one(zb); /* NULL is not in the region either */
+}
+
+/* Frees those at the front that go into the same magazine as the first; how many that were. */
+static unsigned free_run(struct zbuf **zbs, unsigned n)
+{
+    struct cache *c = zbuf_tls;
+    struct mag *m = c->last;
+    cache_begin(c);
+    const size_t size = cache_open_size(c);
+    if (unlikely(size == 0)) { /* m may have gone, with its pool */
+        cache_leave(c);
+        return 0;
+    }
+    uint32_t have = m->n;
+    unsigned i = 0, room = m->cap - have;
+    n = n < room ? n : room;
+    for (; i < n; i++) {
+        struct zbuf *zb = zbs[i];
+        size_t off = cache_offset(c, zb);
+        if (unlikely(off >= size || !goes_into(c, zb, off, m)))
+            break;
+        end_life(zb, &c->live[off >> SEG_SHIFT], header_used(zb));
+        m->slot[have + i] = zb;
+    }
+    if (i > 0) {
+        mag_note_low(m);
+        m->frees += i;
+        __atomic_store_n(&m->n, have + i, __ATOMIC_RELAXED);
+    }
+    cache_leave(c);
+    return i;
+}
+
+void zbuf_free_bulk(struct zbuf **zbs, unsigned n)
+{
+    while (n > 0) {
+        unsigned done = free_run(zbs, n);
+        if (done < n) /* this one decides which magazine is next */
+            zbuf_free(zbs[done++]);
+        zbs += done;
+        n -= done;
+    }
+}
+
+/* ---- addresses */
+
+struct zbuf *zbuf_of(const struct zbuf_pool *pool, const void *addr)
+{
+    unsigned cls;
+    struct zbuf *zb = pool_seg(pool, addr, &cls);
+    if (unlikely(!zb || (uintptr_t)addr - (uintptr_t)zb < ZBUF_HEADER || !is_live(pool, zb)))
+        return NULL;
+    return zb;
+}
+
+void zbuf_tx_done(struct zbuf_pool *pool, const void *addr)
+{
+    struct zbuf *zb = zbuf_of(pool, addr);
+    if (unlikely(!zb))
+        zbuf_misuse(pool, addr, "completion of a frame that is in no live segment");
+    if ((const uint8_t *)addr < zb->data)
+        zbuf_headroom_release(zb);
+    free_one(zb);
+}
