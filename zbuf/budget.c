@@ -139,8 +139,9 @@ static bool make_good(struct zbuf_pool *pool, struct cache *own, unsigned cls)
     return true;
 }
 
-/* b is promised n segments of its class; a child's as far as possible out of its parent's. */
-static void promise(struct zbuf_budget *b, uint32_t n)
+/* b is promised n segments of its class; a child's as far as possible out of its parent's, but no
+ * more than `carve` of them. */
+static void promise(struct zbuf_budget *b, uint32_t n, uint32_t carve)
 {
     struct zbuf_budget *t = top(b);
     struct class *c = &b->pool->cls[b->min_cls], *tc = &b->pool->cls[t->min_cls];
@@ -154,6 +155,7 @@ static void promise(struct zbuf_budget *b, uint32_t n)
     b->min_segs = n;
     if (t != b) {
         uint32_t left = own_min(t, b->min_cls) ? t->min_segs - t->given : 0;
+        left = left < carve ? left : carve;
         b->carved = n < left ? n : left;
         t->given += b->carved;
         t->overflow += overflow(b, t);
@@ -177,19 +179,19 @@ static bool contradict(const struct zbuf_budget *b, uint64_t min_bytes, uint64_t
 static int set_minimum(struct zbuf_budget *b, struct cache *own, uint64_t bytes)
 {
     uint64_t n = min_segs_for(b, bytes);
-    uint32_t old = b->min_segs;
+    uint32_t old = b->min_segs, old_carved = b->carved;
     if (n > (uint64_t)b->pool->slabs * class_segs(b->min_cls))
         return -ENOBUFS;
     if (n < b->given)
         return -EBUSY;
-    promise(b, (uint32_t)n);
+    promise(b, (uint32_t)n, UINT32_MAX);
     if (make_good(b->pool, own, b->min_cls) && make_good(b->pool, own, top(b)->min_cls)) {
         /* What is at hand in magazines was charged when less was reserved. */
         if (budget_over(b))
             pool_drain(b->pool, own, top(b));
         return 0;
     }
-    promise(b, old);
+    promise(b, old, old_carved);
     return -ENOBUFS;
 }
 

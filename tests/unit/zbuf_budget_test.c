@@ -569,8 +569,28 @@ static void room_is_what_can_be_had(void)
     done_with(pool);
 }
 
-CHECK_MAIN("zbuf_budget", CHECK(no_flood_takes_what_is_set_aside),
-           CHECK(elasticity_spares_what_is_set_aside),
+static void a_resize_that_fails_changes_nothing(void)
+{
+    struct zbuf_pool *pool = pool_of(4 * MIB);
+    struct zbuf *taken = zbuf_alloc(pool, FITS(2048));
+    struct zbuf_budget *p = zbuf_budget_create(pool, "parent", 0, 0);
+    struct zbuf_budget *c = zbuf_budget_open(
+        pool, &(struct zbuf_budget_config){.name = "child", .parent = p, .min_bytes = 8 * 2048});
+    CU_ASSERT_EQUAL(zbuf_budget_resize(p, 8 * 2048, 0), 0); /* after the child's: beside it */
+    CU_ASSERT_EQUAL(stat_of(pool).cls[1].set_aside, 16);
+    CU_ASSERT_EQUAL(zbuf_budget_resize(c, 4 * MIB, 0), -ENOBUFS); /* but for one segment */
+    CU_ASSERT_EQUAL(stat_of(pool).cls[1].set_aside, 16);
+    CU_ASSERT_EQUAL(zbuf_budget_resize(c, 9 * 2048, 0),
+                    0); /* out of the parent's, as far as it goes */
+    CU_ASSERT_EQUAL(stat_of(pool).cls[1].set_aside, 9);
+    zbuf_free(taken);
+    CU_ASSERT_EQUAL(zbuf_budget_destroy(c), 0);
+    CU_ASSERT_EQUAL(zbuf_budget_destroy(p), 0);
+    done_with(pool);
+}
+
+CHECK_MAIN("zbuf_budget", CHECK(a_resize_that_fails_changes_nothing),
+           CHECK(no_flood_takes_what_is_set_aside), CHECK(elasticity_spares_what_is_set_aside),
            CHECK(a_minimum_that_is_not_there_is_refused), CHECK(bad_configurations_are_refused),
            CHECK(a_minimum_fits_under_its_ceiling), CHECK(names_are_cut_and_ids_used_again),
            CHECK(children_share_their_parents_ceiling),

@@ -169,8 +169,8 @@ static inline unsigned foretell(struct budget *b, unsigned want)
     return ZBUF_CLASSES;
 }
 
-/* A child's promise is carved out of its parent's as far as that goes. */
-static inline void promise(struct budget *b, uint32_t n)
+/* A child's promise is carved out of its parent's as far as that goes, or as far as `carve`. */
+static inline void promise(struct budget *b, uint32_t n, uint32_t carve)
 {
     struct budget *p = b->parent == NO_PARENT ? NULL : &m.budget[b->parent];
     b->min = n;
@@ -178,6 +178,7 @@ static inline void promise(struct budget *b, uint32_t n)
         return;
     p->given -= b->carved;
     uint32_t left = p->min_cls == b->min_cls ? p->min - p->given : 0;
+    left = left < carve ? left : carve;
     b->carved = n < left ? n : left;
     p->given += b->carved;
 }
@@ -281,10 +282,10 @@ static inline int resize(struct budget *b, uint32_t n, uint64_t max)
         return -EINVAL;
     if (n < b->given)
         return -EBUSY;
-    uint32_t old = b->min;
-    promise(b, n);
+    uint32_t old = b->min, old_carved = b->carved;
+    promise(b, n, UINT32_MAX);
     if (!keepable(m.partial, m.empty)) {
-        promise(b, old);
+        promise(b, old, old_carved);
         return -ENOBUFS;
     }
     b->max = max;

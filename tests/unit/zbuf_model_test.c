@@ -211,7 +211,7 @@ static void op_budget_open(void)
                          .min_cls = cls,
                          .max = rnd(2) ? 0 : (uint64_t)rnd(4 * ZBUF_SLAB)};
     b->b = (struct zbuf_budget *)b; /* counts as open */
-    promise(b, n);
+    promise(b, n, UINT32_MAX);
     bool sound = fits_under(n, cls, b->max), told = sound && keepable(m.partial, m.empty);
     struct zbuf_budget_config cfg = {.name = "model",
                                      .parent = p ? p->b : NULL,
@@ -223,7 +223,7 @@ static void op_budget_open(void)
     MUST(made || errno == (sound ? ENOBUFS : EINVAL));
     b->b = made;
     if (!made)
-        promise(b, 0);
+        promise(b, 0, 0);
     else if (p)
         p->children++;
 }
@@ -237,7 +237,7 @@ static void op_budget_close(void)
     MUST(zbuf_budget_destroy(b->b) == (told ? 0 : -EBUSY));
     if (!told)
         return;
-    promise(b, 0);
+    promise(b, 0, 0);
     if (b->parent != NO_PARENT)
         m.budget[b->parent].children--;
     b->b = NULL;

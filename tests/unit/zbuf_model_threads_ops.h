@@ -243,7 +243,7 @@ static inline void op_resize(struct worker *w)
     struct budget *b = mine_to_change(w);
     if (!b)
         return;
-    uint32_t n = rnd(w, 2) ? rnd(w, segs_of(b->min_cls) / 2) : 0, old = b->min;
+    uint32_t n = rnd(w, 2) ? rnd(w, segs_of(b->min_cls) / 2) : 0;
     uint64_t max = rnd(w, 2) ? 0 : rnd(w, 4 * ZBUF_SLAB);
     int told = alone                             ? resize(b, n, max)
                : !fits_under(n, b->min_cls, max) ? -EINVAL
@@ -251,13 +251,10 @@ static inline void op_resize(struct worker *w)
                                                  : 0;
     int err = zbuf_budget_resize(b->b, (size_t)n * size_of(b->min_cls), max);
     MUST(err == told || (!alone && !told && err == -ENOBUFS));
-    if (alone || told)
+    if (alone || err)
         return;
-    promise(b, n);
-    if (err)
-        promise(b, old);
-    else
-        b->max = max;
+    promise(b, n, UINT32_MAX);
+    b->max = max;
 }
 
 static inline int open_budget(uint32_t index, uint32_t n)
@@ -271,7 +268,7 @@ static inline int open_budget(uint32_t index, uint32_t n)
                                      .max_bytes = b->max};
     b->b = zbuf_budget_open(m.pool, &cfg);
     if (b->b)
-        promise(b, n);
+        promise(b, n, UINT32_MAX);
     return b->b ? 0 : -errno;
 }
 
