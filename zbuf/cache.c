@@ -332,6 +332,7 @@ void mag_bring(struct zbuf_pool *pool, struct mag *m, unsigned n)
 {
     n = n < m->n ? n : m->n;
     budget_adjust(&pool->budget[m->budget], m->cls, -(int)n);
+    /* m->marked is of now: whoever comes here has called mag_sync(). */
     unsigned marked = n < m->marked ? n : m->marked;
     for (unsigned i = 0; i < marked; i++)
         unmark(pool, m->slot[i]);
