@@ -4,7 +4,9 @@
  *   pair        allocate and free one 2K segment
  *   window      64 outstanding: allocate one, free the oldest
  *   bulk        32 at once, then all back
- *   two threads one allocates, the other frees; a ring of our own between them
+ *   two threads one allocates, the other frees; a ring of our own between them. With each goes how
+ *               long a cache line takes there and back: some 100 ns or more between two cores; 50
+ *               where a host runs both processors on one, which costs other things than two do
  *
  * Times are nanoseconds for one allocation and its free. Medians of RUNS. What kinds of pages cost
  * is in pages.c.
@@ -183,6 +185,41 @@ static pthread_t start_on_1(void *(*fn)(void *))
     return thread;
 }
 
+/* How long a cache line takes to the other core and back. */
+#define TRIPS 20000u
+
+static struct {
+    _Alignas(64) uint32_t there;
+    _Alignas(64) uint32_t back;
+} trip;
+
+static void *answers(void *arg)
+{
+    (void)arg;
+    for (uint32_t i = 1; i <= TRIPS; i++) {
+        while (__atomic_load_n(&trip.there, __ATOMIC_ACQUIRE) != i)
+            __builtin_ia32_pause();
+        __atomic_store_n(&trip.back, i, __ATOMIC_RELEASE);
+    }
+    return NULL;
+}
+static double round_trip(void)
+{
+    double t = 0;
+    trip.there = trip.back = 0;
+    pthread_t thread = start_on_1(answers);
+    for (uint32_t i = 1; i <= TRIPS; i++) {
+        __atomic_store_n(&trip.there, i, __ATOMIC_RELEASE);
+        while (__atomic_load_n(&trip.back, __ATOMIC_ACQUIRE) != i)
+            __builtin_ia32_pause();
+        if (i == 1) /* the other has begun */
+            t = now_ns();
+    }
+    t = (now_ns() - t) / (TRIPS - 1);
+    pthread_join(thread, NULL);
+    return t;
+}
+
 /* GET(p) and PUT(p) move `batch` of them, as the ring's users do. */
 #define PIPE(who, BATCH, GET, PUT, INIT)                                                           \
     static void *who##_consumer(void *arg)                                                         \
@@ -275,11 +312,14 @@ PIPE(mbuf_bulk, BULK, dpdk_mbuf_get_bulk(p), dpdk_mbuf_put_bulk(p), dpdk_thread(
 
 /* ---- report */
 
-static void line(const char *name, const char *unit, double value, const char *peer, double other)
+static void line(const char *name, const char *unit, double value, const char *peer, double other,
+                 double trip_ns)
 {
     printf("{\"name\":\"%s\",\"unit\":\"%s\",\"value\":%.2f", name, unit, value);
     if (peer)
         printf(",\"peer\":\"%s\",\"peer_value\":%.2f,\"ratio\":%.2f", peer, other, value / other);
+    if (trip_ns > 0)
+        printf(",\"line_round_trip_ns\":%.0f", trip_ns);
     printf(",\"mode\":\"%s pages, cores 0-1, median of %d\"}\n",
            zbuf_pages_name(zbuf_pool_pages(pool)), RUNS);
     fflush(stdout);
@@ -289,19 +329,21 @@ static void line(const char *name, const char *unit, double value, const char *p
 static void compare(const char *name, double (*zb)(void), double (*libc)(void),
                     double (*dpdk)(void), const char *dpdk_name)
 {
-    double a[RUNS], b[RUNS], c[RUNS];
+    const bool two_threads = strncmp(name, "mem_two", 7) == 0;
+    double a[RUNS], b[RUNS], c[RUNS], trips[RUNS];
     for (int i = 0; i < RUNS; i++) {
+        trips[i] = two_threads ? round_trip() : 0;
         a[i] = zb();
         b[i] = libc ? libc() : 0;
         c[i] = dpdk ? dpdk() : 0;
     }
-    double value = median(a);
+    double value = median(a), trip_ns = median(trips);
     if (dpdk)
-        line(name, "ns", value, dpdk_name, median(c));
+        line(name, "ns", value, dpdk_name, median(c), trip_ns);
     if (libc)
-        line(name, "ns", value, "glibc malloc", median(b));
+        line(name, "ns", value, "glibc malloc", median(b), trip_ns);
     if (!libc && !dpdk)
-        line(name, "ns", value, NULL, 0);
+        line(name, "ns", value, NULL, 0, trip_ns);
 }
 
 static void layout(void)

@@ -15,14 +15,23 @@ static inline void begin_life(struct zbuf *zb, uint32_t *birth, uint32_t now)
 {
     ASAN_UNPOISON_MEMORY_REGION((uint8_t *)zb + ZBUF_HEADER, zb->size - ZBUF_HEADER);
     (void)zb;
-    __atomic_store_n(birth, now, __ATOMIC_RELAXED);
+    /* Most often it is less than a unit of time since it was allocated last: looking is cheaper
+     * than one more store. */
+    if (__atomic_load_n(birth, __ATOMIC_RELAXED) != now)
+        __atomic_store_n(birth, now, __ATOMIC_RELAXED);
 }
 
-/* The segment that was m's at-th is live. */
-static inline void mark_taken(const struct mag *m, uint32_t at, uint8_t *live, uint8_t code)
+/* m's at-th segment is allocated. Marks by value: they need not be read again after one is written,
+ * a byte that for all the compiler knows might be anywhere. */
+static inline __attribute__((always_inline)) struct zbuf *take(const struct mag *m, uint32_t at,
+                                                               struct marks marks, uint32_t now)
 {
+    size_t unit = m->unit[at];
+    struct zbuf *zb = (struct zbuf *)(void *)(marks.base + (unit << SEG_SHIFT));
     if (at >= m->marked)
-        __atomic_store_n(live, code, __ATOMIC_RELAXED);
+        __atomic_store_n(&marks.live[unit], m->live, __ATOMIC_RELAXED);
+    begin_life(zb, &marks.birth[unit], now);
+    return zb;
 }
 
 /* ---- allocation */
@@ -112,7 +121,7 @@ static COLD unsigned alloc_slow(struct zbuf_pool *pool, struct zbuf_budget *b, u
             VALGRIND_MEMPOOL_ALLOC(pool, (uint8_t *)out[i] + ZBUF_HEADER,
                                    class_size(cls) - ZBUF_HEADER);
             memcpy(&out[i]->owner, &stamp, sizeof stamp);
-            size_t unit = pool_unit(pool, out[i]);
+            uint32_t unit = pool_unit(pool, out[i]);
             begin_life(out[i], &pool->birth[unit], now);
             __atomic_store_n(&pool->live[unit], LIVE(cls), __ATOMIC_RELAXED);
             if (unlikely(pool->debug))
@@ -151,20 +160,17 @@ static inline __attribute__((always_inline)) struct zbuf *alloc_one(const struct
     struct cache *c = zbuf_tls;
     if (unlikely(bytes > ZBUF_SEG_MAX - ZBUF_OVERHEAD))
         return NULL;
-    unsigned cls = class_for(bytes);
-    struct mag *m;
-    uint32_t n;
-    cache_begin(c);
-    if (unlikely(cache_open(c) != pool || !(m = cache_mag(c, id, cls)) || (n = m->n) == 0)) {
-        cache_leave(c);
+    struct mag *m = cache_mag(c, id, class_for(bytes));
+    if (unlikely(!m))
+        return NULL;
+    mag_begin(c, m);
+    uint32_t n = m->n;
+    if (unlikely(cache_open(c) != pool || n == 0)) {
+        mag_leave(c, m);
         return NULL;
     }
-    struct zbuf *zb = m->slot[--n];
-    __atomic_store_n(&m->n, n, __ATOMIC_RELAXED);
-    size_t unit = cache_offset(c, zb) >> SEG_SHIFT;
-    mark_taken(m, n, &c->live[unit], LIVE(cls));
-    begin_life(zb, &c->birth[unit], c->now);
-    cache_leave(c);
+    struct zbuf *zb = take(m, --n, c->marks, c->now);
+    mag_end(c, m, n);
     if (!zb) /* for the compiler: NULL is what was returned above */
         __builtin_unreachable();
     return zb;
@@ -203,22 +209,21 @@ static inline unsigned alloc_run(const struct zbuf_pool *pool, uint32_t id, unsi
                                  struct zbuf **out, unsigned n)
 {
     struct cache *c = zbuf_tls;
-    unsigned got = 0;
-    struct mag *m;
-    cache_begin(c);
-    if (likely(cache_open(c) == pool && (m = cache_mag(c, id, cls)))) {
-        uint32_t left = m->n, now = c->now;
-        for (; got < n && left > 0; got++) {
-            struct zbuf *zb = m->slot[--left];
-            size_t unit = cache_offset(c, zb) >> SEG_SHIFT;
-            mark_taken(m, left, &c->live[unit], LIVE(cls));
-            begin_life(zb, &c->birth[unit], now);
-            out[got] = zb;
-        }
-        __atomic_store_n(&m->n, left, __ATOMIC_RELAXED);
+    struct mag *m = cache_mag(c, id, cls);
+    if (unlikely(!m))
+        return 0;
+    mag_begin(c, m);
+    if (unlikely(cache_open(c) != pool)) {
+        mag_leave(c, m);
+        return 0;
     }
-    cache_leave(c);
-    return got;
+    const struct marks marks = c->marks;
+    uint32_t left = m->n, now = c->now;
+    n = n < left ? n : left;
+    for (unsigned i = 0; i < n; i++)
+        out[i] = take(m, --left, marks, now);
+    mag_end(c, m, left);
+    return n;
 }
 
 unsigned zbuf_alloc_bulk(struct zbuf_budget *b, size_t bytes, struct zbuf **out, unsigned n)

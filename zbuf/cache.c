@@ -2,10 +2,10 @@
  *
  * A cache belongs to one thread and one pool. In it is a magazine for each budget and class that
  * the thread has used: a small stack of free segments, charged to that budget. The owner uses it
- * without atomic operations, between cache_begin() and cache_leave(). Anybody else does the
- * following, under the pool's lock: shut each cache, have every thread fence with
- * membarrier(2), wait until `busy` is clear. That costs microseconds, and is done only when the
- * store can't satisfy somebody.
+ * without atomic operations, between mag_begin() and mag_end(), or cache_begin() and cache_leave()
+ * if it needs more than one. Anybody else does the following, under the pool's lock: shut each
+ * cache, have every thread fence with membarrier(2), wait until each `busy` is clear. That costs
+ * microseconds, and is done only when the store can't satisfy somebody.
  *
  * A magazine starts small and grows with use, so that a budget used once in a while holds little. A
  * drained one is out of use (cap 0) until its thread comes past the store again.
@@ -24,13 +24,13 @@
 #define MEMBARRIER_PRIVATE          (1 << 3)
 #define MEMBARRIER_PRIVATE_REGISTER (1 << 4)
 
-#define MAG_BYTES   (1024u * 1024) /* most that one magazine holds */
 #define BATCH_FIRST 4u
 #define YIELDS_MAX  65536u /* waited for a thread that was preempted between enter and leave */
 
-struct mag zbuf_no_mag; /* of cap 0 */
 /* Of no pool: what zbuf_tls points to before the first operation. */
-static struct cache no_cache = {.last = &zbuf_no_mag};
+struct mag zbuf_no_mag;                                  /* of cap 0 */
+static struct mag *no_mags[ZBUF_BUDGETS * ZBUF_CLASSES]; /* never written to: costs no memory */
+static struct cache no_cache = {.mag = no_mags, .last = &zbuf_no_mag};
 __thread struct cache *zbuf_tls = &no_cache;
 static __thread struct cache *thread_caches;
 
@@ -45,13 +45,19 @@ static bool have_membarrier;
 static void cache_set_open(struct cache *c, uint32_t slow)
 {
     __atomic_store_n(&c->open, slow ? NULL : c->pool, __ATOMIC_RELEASE);
-    __atomic_store_n(&c->open_size, slow ? 0 : c->size, __ATOMIC_RELEASE);
+    __atomic_store_n(&c->open_units, slow ? 0 : c->size >> SEG_SHIFT, __ATOMIC_RELEASE);
 }
 
 /* ---- threads come and go */
 
+/* Its mags go with it, and not with the pool, as its thread looks into the last one it used before
+ * it knows whether the pool is still there. */
 static void cache_free(struct cache *c)
 {
+    for (struct mag *m = c->in_use, *next; m; m = next) {
+        next = m->next;
+        free(m);
+    }
     munmap((void *)c->mag, TABLE_BYTES);
     free(c);
 }
@@ -59,20 +65,23 @@ static void cache_free(struct cache *c)
 static void cache_empty(struct zbuf_pool *pool, struct cache *c, const struct zbuf_budget *scope,
                         unsigned *count);
 
-/* Its mags go with it. Under the registry's lock and the pool's. */
+/* Under the registry's lock and the pool's. c may be gone afterwards, if it is another thread's. */
 static void cache_detach(struct zbuf_pool *pool, struct cache *c)
 {
     unsigned count = 0;
     cache_empty(pool, c, NULL, &count);
-    for (size_t i = 0; i < (size_t)pool->budgets_used * ZBUF_CLASSES; i++)
-        free(c->mag[i]);
     struct cache **p = &pool->caches;
     while (*p != c)
         p = &(*p)->next_in_pool;
     *p = c->next_in_pool;
-    c->size = 0;
-    c->pool = NULL;
-    cache_set_open(c, 0);
+    for (size_t i = 0; i < (size_t)pool->budgets_used * ZBUF_CLASSES; i++)
+        if (c->mag[i]) {
+            c->mag[i]->next = c->in_use;
+            c->in_use = c->mag[i];
+        }
+    cache_set_open(c, SLOW_REVOKED);
+    __atomic_store_n(&c->size, 0, __ATOMIC_RELAXED);
+    __atomic_store_n(&c->pool, NULL, __ATOMIC_RELEASE);
 }
 
 static void thread_exit(void *list)
@@ -140,11 +149,9 @@ struct cache *cache_get(struct zbuf_pool *pool)
         return NULL;
     }
     *c = (struct cache){.pool = pool,
-                        .base = pool->region.base,
                         .size = pool->region.size,
                         .slab_id = pool->slab_id,
-                        .live = pool->live,
-                        .birth = pool->birth,
+                        .marks = {pool->region.base, pool->live, pool->birth},
                         .mag = table,
                         .last = &zbuf_no_mag,
                         .next_in_thread = thread_caches};
@@ -206,7 +213,7 @@ struct zbuf_pool *pool_of_addr(const void *addr)
 struct cache *cache_of_addr(const void *addr)
 {
     for (struct cache *c = thread_caches; c; c = c->next_in_thread)
-        if ((uintptr_t)addr - (uintptr_t)c->base < __atomic_load_n(&c->size, __ATOMIC_ACQUIRE))
+        if (cache_offset(c, addr) < __atomic_load_n(&c->size, __ATOMIC_ACQUIRE))
             return zbuf_tls = c;
     struct zbuf_pool *pool = pool_of_addr(addr);
     struct cache *c = pool ? cache_get(pool) : NULL;
@@ -244,25 +251,21 @@ struct mag *mag_get(struct cache *c, struct zbuf_budget *b, unsigned cls)
 {
     struct mag **at = &c->mag[b->id * ZBUF_CLASSES + cls], *m = *at;
     if (!m) {
-        uint32_t slots = MAG_BYTES / class_size(cls);
-        if (slots > MAG_SLOTS)
-            slots = MAG_SLOTS;
-        size_t bytes = sizeof *m + slots * sizeof(void *);
+        size_t bytes = sizeof *m + mag_slots(cls) * sizeof m->unit[0];
         m = aligned_alloc(64, (bytes + 63) & ~(size_t)63);
         if (!m)
             return NULL;
-        *m = (struct mag){.budget = b->id, .cls = (uint8_t)cls};
-        m->live = LIVE(cls);
-        m->limit_shift = (uint8_t)(31 - __builtin_clz(slots));
+        *m = (struct mag){.budget = b->id, .cls = (uint8_t)cls, .live = LIVE(cls)};
         m->stamp.owner = b->id;
         m->stamp.cls = (uint8_t)cls;
         m->stamp.flags = b->pool->flags;
         *at = m;
     }
     if (m->cap == 0) {
-        uint32_t slots = 1u << m->limit_shift;
-        m->batch = slots / 2 < BATCH_FIRST ? slots / 2 : BATCH_FIRST;
+        uint32_t half = mag_slots(cls) / 2;
+        m->batch = half < BATCH_FIRST ? half : BATCH_FIRST;
         m->cap = 2 * m->batch;
+        mag_set_floor(m);
         m->next = c->in_use;
         c->in_use = m;
         count_magazine(b, 1);
@@ -312,18 +315,16 @@ void mag_fetch(struct zbuf_pool *pool, struct mag *m, struct zbuf_budget *b, uin
     n = n < room ? n : room;
     n = n < may ? n : may;
     n = n < space ? n : space;
-    n = store_take(pool, m->cls, m->slot + m->n, n);
+    struct zbuf *zb[MAG_SLOTS];
+    n = store_take(pool, m->cls, zb, n);
     /* The store gives them in order of address; taken from the end, they should be so again. */
-    for (uint32_t lo = m->n, hi = m->n + n; lo + 1 < hi; lo++) {
-        struct zbuf *zb = m->slot[lo];
-        m->slot[lo] = m->slot[--hi];
-        m->slot[hi] = zb;
+    for (uint32_t i = 0; i < n; i++) {
+        memcpy(&zb[i]->owner, &m->stamp, sizeof m->stamp);
+        m->unit[m->n + n - 1 - i] = pool_unit(pool, zb[i]);
     }
-    for (uint32_t i = m->n; i < m->n + n; i++)
-        memcpy(&m->slot[i]->owner, &m->stamp, sizeof m->stamp);
     __atomic_store_n(&m->n, m->n + n, __ATOMIC_RELAXED);
     budget_adjust(b, m->cls, (int)n);
-    if (m->batch * 2 < 1u << m->limit_shift)
+    if (m->batch * 2 < mag_slots(m->cls))
         m->batch *= 2;
     m->cap = m->batch * 2;
 }
@@ -335,13 +336,13 @@ void mag_bring(struct zbuf_pool *pool, struct mag *m, unsigned n)
     /* m->marked is of now: whoever comes here has called mag_sync(). */
     unsigned marked = n < m->marked ? n : m->marked;
     for (unsigned i = 0; i < marked; i++)
-        unmark(pool, m->slot[i]);
+        unmark(pool, m->unit[i]);
     m->marked -= marked;
     for (unsigned i = 0; i < n; i++)
-        store_give(pool, m->slot[i], m->cls);
-    memmove(m->slot, m->slot + n, (m->n - n) * sizeof(void *));
+        store_give(pool, pool_unit_seg(pool, m->unit[i]), m->cls);
+    memmove(m->unit, m->unit + n, (m->n - n) * sizeof m->unit[0]);
     __atomic_store_n(&m->n, m->n - n, __ATOMIC_RELAXED);
-    if (m->batch * 2 < 1u << m->limit_shift)
+    if (m->batch * 2 < mag_slots(m->cls))
         m->batch *= 2;
     if (m->cap)
         m->cap = m->batch * 2;
@@ -381,16 +382,24 @@ static void others_stop(struct zbuf_pool *pool, const struct cache *own)
         abort(); /* registered, so it can't fail */
 #endif
 }
+static bool is_out(struct cache *c)
+{
+#if ZBUF_TSAN
+    return __atomic_exchange_n(&c->busy, 1, __ATOMIC_ACQUIRE) == 0;
+#else
+    if (__atomic_load_n(&c->busy, __ATOMIC_ACQUIRE))
+        return false;
+    for (const struct mag *m = c->in_use; m; m = m->next)
+        if (__atomic_load_n(&m->busy, __ATOMIC_ACQUIRE))
+            return false;
+    return true;
+#endif
+}
 static bool other_is_out(struct cache *c)
 {
     for (unsigned i = 0; i < YIELDS_MAX; i++) {
-#if ZBUF_TSAN
-        if (__atomic_exchange_n(&c->busy, 1, __ATOMIC_ACQUIRE) == 0)
+        if (is_out(c))
             return true;
-#else
-        if (__atomic_load_n(&c->busy, __ATOMIC_ACQUIRE) == 0)
-            return true;
-#endif
         sched_yield();
     }
     return false;

@@ -15,13 +15,14 @@ static bool swap_charge(struct cache *c, struct zbuf *zb, unsigned cls, uint16_t
     struct mag *mt = cache_mag(c, to, cls);
     if (mf && mt && mf->n < mf->cap && mt->n > 0) {
         uint32_t n = mt->n - 1;
-        struct zbuf *other = mt->slot[n];
+        uint32_t unit = mt->unit[n];
+        struct zbuf *other = pool_unit_seg(c->pool, unit);
         if (n < mt->marked)
-            unmark(c->pool, other);
+            unmark(c->pool, unit);
         mag_note_low(mf);
         other->owner = zb->owner;
         zb->owner = to;
-        mf->slot[mf->n] = other;
+        mf->unit[mf->n] = unit;
         mf->frees++;
         mt->frees--; /* gone, but not allocated */
         __atomic_store_n(&mf->n, mf->n + 1, __ATOMIC_RELAXED);

@@ -28,13 +28,12 @@
 #define BAYS_CHILD  4u                 /* a connection's has fewer, as there are many of those */
 #define CLAIMS_MAX  16u                /* others who may be quicker, before it is given up */
 
-static void mark(const struct zbuf_pool *pool, struct zbuf *const *zbs, uint32_t n, uint8_t code)
+static void mark(const struct zbuf_pool *pool, const struct mag *m, uint32_t n)
 {
-    /* Not to be read again after each byte that is written. */
-    const uintptr_t base = (uintptr_t)pool->region.base;
-    uint8_t *live = pool->live;
+    uint8_t *live = pool->live; /* not to be read again after each byte that is written */
+    const uint8_t code = m->live;
     for (uint32_t i = 0; i < n; i++)
-        __atomic_store_n(&live[((uintptr_t)zbs[i] - base) >> SEG_SHIFT], code, __ATOMIC_RELAXED);
+        __atomic_store_n(&live[m->unit[i]], code, __ATOMIC_RELAXED);
 }
 
 /* Asks for the lines of a bay before they are needed. `writing` is worth a call of its own only to
@@ -49,7 +48,7 @@ static inline __attribute__((always_inline)) void expect(const struct bay *bay, 
                                                          bool writing)
 {
     const char *line = (const char *)bay;
-    for (size_t i = 0; i < offsetof(struct bay, slot) + segs * sizeof(void *); i += 64)
+    for (size_t i = 0; i < offsetof(struct bay, unit) + segs * sizeof(uint32_t); i += 64)
         if (writing)
             __builtin_prefetch(line + i, 1);
         else
@@ -99,12 +98,12 @@ HAS_PREFETCHW bool depot_put(struct zbuf_pool *pool, struct mag *m)
     if (!bay)
         return false;
     uint32_t left = m->n - d->batch;
-    mark(pool, m->slot, d->batch, m->live);
-    memcpy(bay->slot, m->slot, d->batch * sizeof(void *));
+    mark(pool, m, d->batch);
+    memcpy(bay->unit, m->unit, d->batch * sizeof m->unit[0]);
     filled(bay, ticket);
     expect(&d->bay[(ticket + 1) % d->bays], d->batch, true);
     m->marked -= m->marked < d->batch ? m->marked : d->batch;
-    memmove(m->slot, m->slot + d->batch, left * sizeof(void *));
+    memmove(m->unit, m->unit + d->batch, left * sizeof m->unit[0]);
     m->frees -= d->batch; /* gone, but not allocated */
     __atomic_store_n(&m->n, left, __ATOMIC_RELAXED);
     return true;
@@ -123,16 +122,16 @@ bool depot_get(struct zbuf_pool *pool, struct mag *m)
      * With each batch turned round, neighbours would part company until the order is a random one,
      * and each segment's marks (birth_of()) in another cache line than the one before. */
     for (uint32_t i = 0; i < d->batch; i++)
-        m->slot[i] = bay->slot[d->batch - 1 - i];
+        m->unit[i] = bay->unit[d->batch - 1 - i];
     emptied(d, bay, ticket);
     expect(&d->bay[(ticket + 1) % d->bays], d->batch, false);
     mag_note_low(m);
     m->marked = d->batch;
     m->frees += d->batch;
     __atomic_store_n(&m->n, d->batch, __ATOMIC_RELAXED);
-    mag_set_floor(m);
     m->batch = d->batch; /* a thread that only allocates never had a reason to grow its own */
     m->cap = 2 * d->batch;
+    mag_set_floor(m);
     return true;
 }
 
@@ -156,7 +155,7 @@ uint32_t depot_segs(const struct zbuf_pool *pool, uint16_t budget, unsigned cls)
 void depot_make(struct zbuf_pool *pool, const struct mag *m)
 {
     struct depot **at = &pool->depot[m->budget * ZBUF_CLASSES + m->cls];
-    if (*at || m->batch * 2 < 1u << m->limit_shift)
+    if (*at || m->batch * 2 < mag_slots(m->cls))
         return; /* there is one, or the magazine may still grow */
     uint32_t bays = DEPOT_BYTES / (m->batch * class_size(m->cls));
     bays = bays < BAYS_MAX ? bays : BAYS_MAX;
@@ -204,8 +203,8 @@ unsigned depot_drain(struct zbuf_pool *pool, const struct zbuf_budget *scope)
         for (struct bay *bay; (bay = claim(d, &d->out, 1, &ticket)) != NULL;) {
             budget_adjust(&pool->budget[d->budget], d->cls, -(int)d->batch);
             for (uint32_t i = 0; i < d->batch; i++) {
-                unmark(pool, bay->slot[i]);
-                store_give(pool, bay->slot[i], d->cls);
+                unmark(pool, bay->unit[i]);
+                store_give(pool, pool_unit_seg(pool, bay->unit[i]), d->cls);
             }
             total += d->batch;
             emptied(d, bay, ticket);

@@ -5,36 +5,53 @@
  *
  * Free leaves a header as allocation wants it, and only reads one that its holder has left so:
  * where one thread allocates and another frees, both have it in their caches, and it stays there.
- * Fast and slow paths are as in alloc.c. */
+ * Fast and slow paths are as in alloc.c.
+ *
+ * What passes from thread to thread is limited by the slower of the two, most often the one that
+ * frees; so what the fast path asks is put in as few comparisons as may be: header_ready(), `span`.
+ */
 #include "internal.h"
 #include "sanitize.h"
 
-/* Has a holder written to the part of a header that free does not compare with a stamp? */
-static inline bool header_used(const struct zbuf *zb)
+static inline bool stamp_is(const struct zbuf *zb, const struct mag *m)
 {
-    uintptr_t moved = (uintptr_t)zb->data ^ ((uintptr_t)zb + ZBUF_OVERHEAD);
-    uint64_t holder = __atomic_load_n(&zb->priv, __ATOMIC_RELAXED);
-    return (moved | zb->len | (uintptr_t)zb->next | holder) != 0;
+    return memcmp(&zb->owner, &m->stamp, sizeof m->stamp) == 0;
 }
 
-static inline void end_life(struct zbuf *zb, uint8_t *live, bool used)
+/* Has the segment one reference, and the rest of its header what allocation wants there? */
+static inline bool header_ready(const struct zbuf *zb)
+{
+    static_assert(offsetof(struct zbuf, len) == offsetof(struct zbuf, refcount) + sizeof(uint32_t),
+                  "they are looked at together");
+    typedef uint64_t __attribute__((may_alias)) both;
+    const uint64_t one_and_none = __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? 1 : 1ull << 32;
+    /* acquire: sees what those did who gave their references back */
+    return __atomic_load_n((const both *)&zb->refcount, __ATOMIC_ACQUIRE) == one_and_none &&
+           zb->data == (const uint8_t *)zb + ZBUF_OVERHEAD &&
+           ((uintptr_t)zb->next | __atomic_load_n(&zb->priv, __ATOMIC_RELAXED)) == 0;
+}
+
+static inline void header_renew(struct zbuf *zb)
+{
+    zb->data = (uint8_t *)zb + ZBUF_OVERHEAD;
+    zb->len = 0;
+    zb->generation++;
+    zb->next = NULL;
+    __atomic_store_n(&zb->priv, 0, __ATOMIC_RELAXED);
+}
+
+static inline void end_life(struct zbuf *zb, uint8_t *live)
 {
     __atomic_store_n(live, 0, __ATOMIC_RELAXED);
-    if (used) {
-        zb->data = (uint8_t *)zb + ZBUF_OVERHEAD;
-        zb->len = 0;
-        zb->generation++;
-        zb->next = NULL;
-        __atomic_store_n(&zb->priv, 0, __ATOMIC_RELAXED);
-    }
     ASAN_POISON_MEMORY_REGION((uint8_t *)zb + ZBUF_HEADER, zb->size - ZBUF_HEADER);
+    (void)zb;
 }
 
-static inline void mag_push(struct mag *m, struct zbuf *zb)
+static inline void mag_push(struct mag *m, uint32_t unit)
 {
     uint32_t n = m->n;
     mag_note_low(m);
-    m->slot[n] = zb;
+    m->unit[n] = unit;
     m->frees++;
     __atomic_store_n(&m->n, n + 1, __ATOMIC_RELAXED);
 }
@@ -59,7 +76,8 @@ struct zbuf *zbuf_ref(struct zbuf *zb)
     const struct cache *c = zbuf_tls;
     if (unlikely(cache_offset(c, zb) >= __atomic_load_n(&c->size, __ATOMIC_RELAXED)))
         c = cache_for(zb, "reference to something that is not a zbuf");
-    uint8_t live = __atomic_load_n(&c->live[cache_offset(c, zb) >> SEG_SHIFT], __ATOMIC_RELAXED);
+    uint8_t live =
+        __atomic_load_n(&c->marks.live[cache_offset(c, zb) >> SEG_SHIFT], __ATOMIC_RELAXED);
     uint32_t before = zbuf_refcount(zb);
     if (unlikely(!live || before >= INT32_MAX))
         ref_wrong(c->pool, zb);
@@ -104,7 +122,9 @@ static COLD void free_slow(struct zbuf_pool *pool, struct zbuf *zb, unsigned cls
     struct zbuf *lent_from = clean(pool, zb);
     struct zbuf_budget *b = &pool->budget[zb->owner];
     VALGRIND_MEMPOOL_FREE(pool, (uint8_t *)zb + ZBUF_HEADER);
-    end_life(zb, &pool->live[pool_unit(pool, zb)], pool->debug || header_used(zb));
+    if (pool->debug || !header_ready(zb))
+        header_renew(zb);
+    end_life(zb, &pool->live[pool_unit(pool, zb)]);
     struct mag *m = own && !pool->slow && !budget_over(b) ? mag_get(own, b, cls) : NULL;
     if (m) {
         mag_sync(pool, m);
@@ -114,7 +134,7 @@ static COLD void free_slow(struct zbuf_pool *pool, struct zbuf *zb, unsigned cls
                 depot_make(pool, m);
         }
         mag_settle(pool, m);
-        mag_push(m, zb);
+        mag_push(m, pool_unit(pool, zb));
     } else {
         budget_adjust(b, cls, -1);
         store_give(pool, zb, cls);
@@ -150,11 +170,6 @@ static bool drop(const struct zbuf_pool *pool, struct zbuf *zb, uint32_t seen)
     return true;
 }
 
-static inline bool stamp_is(const struct zbuf *zb, const struct mag *m)
-{
-    return memcmp(&zb->owner, &m->stamp, sizeof m->stamp) == 0;
-}
-
 /* It is not the last reference, it belongs into another magazine than the last one did, or it is a
  * case for one of the slow paths. */
 static __attribute__((noinline)) void free_other(struct cache *c, struct zbuf *zb)
@@ -163,7 +178,7 @@ static __attribute__((noinline)) void free_other(struct cache *c, struct zbuf *z
     uint64_t id = __atomic_load_n(&c->slab_id[off >> SLAB_SHIFT], __ATOMIC_RELAXED);
     if (unlikely(id == SLAB_NONE || off & slab_mask(id)))
         zbuf_misuse(c->pool, zb, "free of something that is not a zbuf");
-    if (unlikely(__atomic_load_n(&c->live[off >> SEG_SHIFT], __ATOMIC_RELAXED) == 0))
+    if (unlikely(__atomic_load_n(&c->marks.live[off >> SEG_SHIFT], __ATOMIC_RELAXED) == 0))
         zbuf_misuse(c->pool, zb, "double free");
     uint32_t seen = __atomic_load_n(&zb->refcount, __ATOMIC_ACQUIRE);
     if (seen != 1 && !drop(c->pool, zb, seen))
@@ -171,8 +186,10 @@ static __attribute__((noinline)) void free_other(struct cache *c, struct zbuf *z
     if (likely(cache_enter(c))) {
         struct mag *m = cache_mag(c, zb->owner % ZBUF_BUDGETS, slab_cls(id));
         if (likely(m && stamp_is(zb, m) && (m->n < m->cap || depot_put(c->pool, m)))) {
-            end_life(zb, &c->live[off >> SEG_SHIFT], header_used(zb));
-            mag_push(m, zb);
+            if (!header_ready(zb))
+                header_renew(zb);
+            end_life(zb, &c->marks.live[off >> SEG_SHIFT]);
+            mag_push(m, (uint32_t)(off >> SEG_SHIFT));
             c->last = m;
             cache_leave(c);
             return;
@@ -194,33 +211,40 @@ static COLD void free_not_open(struct cache *c, struct zbuf *zb)
         free_elsewhere(zb);
 }
 
-/* True if zb, at off, is a live segment that goes into m with its last reference. m is tried before
- * it is known whether it is the right one: so everything that is asked of the segment is a branch
- * to be predicted, not an address to be waited for. */
-static inline __attribute__((always_inline)) bool goes_into(const struct cache *c,
-                                                            const struct zbuf *zb, size_t off,
-                                                            const struct mag *m)
+/* Ends the life of zb, if it is a live segment that goes into m with its last reference. m is tried
+ * before it is known whether it is the right one: so everything that is asked of the segment is a
+ * branch to be predicted, not an address to be waited for. */
+static inline __attribute__((always_inline)) bool ends_in(struct zbuf *zb, uint8_t *live,
+                                                          const struct mag *m)
 {
-    return off % ZBUF_SEG_MIN == 0 &&
-           __atomic_load_n(&c->live[off >> SEG_SHIFT], __ATOMIC_RELAXED) == m->live &&
-           /* acquire: sees what those did who gave theirs back */
-           __atomic_load_n(&zb->refcount, __ATOMIC_ACQUIRE) == 1 && stamp_is(zb, m);
+    if (unlikely(__atomic_load_n(live, __ATOMIC_RELAXED) != m->live || !stamp_is(zb, m)))
+        return false;
+    if (!header_ready(zb)) {
+        if (unlikely(__atomic_load_n(&zb->refcount, __ATOMIC_ACQUIRE) != 1))
+            return false;
+        header_renew(zb);
+    }
+    end_life(zb, live);
+    return true;
 }
 
 static inline __attribute__((always_inline)) void free_one(struct zbuf *zb)
 {
     struct cache *c = zbuf_tls;
     struct mag *m = c->last;
-    size_t off = cache_offset(c, zb);
-    cache_begin(c);
-    bool open = off < cache_open_size(c);
-    if (likely(open && goes_into(c, zb, off, m) && m->n < m->cap)) {
-        end_life(zb, &c->live[off >> SEG_SHIFT], header_used(zb));
-        mag_push(m, zb);
-        cache_leave(c);
-        return;
+    size_t unit = marks_unit(&c->marks, zb);
+    mag_begin(c, m);
+    bool open = unit < cache_open_units(c);
+    if (likely(open)) {
+        uint32_t n = m->n;
+        if (likely(n - m->floor < m->span && ends_in(zb, &c->marks.live[unit], m))) {
+            m->unit[n] = (uint32_t)unit;
+            m->frees++;
+            mag_end(c, m, n + 1);
+            return;
+        }
     }
-    cache_leave(c);
+    mag_leave(c, m);
     if (likely(open))
         free_other(c, zb);
     else
@@ -237,29 +261,24 @@ static unsigned free_run(struct zbuf **zbs, unsigned n)
 {
     struct cache *c = zbuf_tls;
     struct mag *m = c->last;
-    cache_begin(c);
-    const size_t size = cache_open_size(c);
-    if (unlikely(size == 0)) { /* m may have gone, with its pool */
-        cache_leave(c);
+    mag_begin(c, m);
+    const struct marks marks = c->marks;
+    const size_t units = cache_open_units(c);
+    const uint32_t have = m->n, room = m->cap - have;
+    unsigned i = 0;
+    for (n = n < room ? n : room; i < n; i++) {
+        size_t unit = marks_unit(&marks, zbs[i]);
+        if (unlikely(unit >= units || !ends_in(zbs[i], &marks.live[unit], m)))
+            break;
+        m->unit[have + i] = (uint32_t)unit;
+    }
+    if (unlikely(i == 0)) { /* perhaps it is shut, and m->n in other hands */
+        mag_leave(c, m);
         return 0;
     }
-    uint32_t have = m->n;
-    unsigned i = 0, room = m->cap - have;
-    n = n < room ? n : room;
-    for (; i < n; i++) {
-        struct zbuf *zb = zbs[i];
-        size_t off = cache_offset(c, zb);
-        if (unlikely(off >= size || !goes_into(c, zb, off, m)))
-            break;
-        end_life(zb, &c->live[off >> SEG_SHIFT], header_used(zb));
-        m->slot[have + i] = zb;
-    }
-    if (i > 0) {
-        mag_note_low(m);
-        m->frees += i;
-        __atomic_store_n(&m->n, have + i, __ATOMIC_RELAXED);
-    }
-    cache_leave(c);
+    mag_note_low(m);
+    m->frees += i;
+    mag_end(c, m, have + i);
     return i;
 }
 

@@ -172,26 +172,35 @@ static_assert(offsetof(struct zbuf, next) - offsetof(struct zbuf, owner) == size
                       offsetof(struct stamp, headroom_busy),
               "a stamp is a part of a header");
 
-#define MAG_SLOTS 128u /* most segments in one */
+#define MAG_SLOTS 128u           /* most segments in one, */
+#define MAG_BYTES (1024u * 1024) /* of at most so much together */
 struct mag {
-    uint32_t n;      /* segments at hand */
-    uint32_t low;    /* fewest since the last synchronisation, as mag_note_low() saw it */
-    uint32_t cap;    /* 0 = out of use */
-    uint32_t batch;  /* how many to fetch or bring at once */
-    uint32_t synced; /* n as the accounts know it */
+    uint32_t n;    /* segments at hand */
+    uint32_t busy; /* its thread is between mag_begin() and mag_end() */
+    /* With fewer than `floor`, mag_note_low() has something to note; `span` more, and it is full.
+     * So a free, which may have neither, looks at n - floor only. */
+    uint32_t floor, span;
+    struct stamp stamp; /* that every segment in it has, so that allocation need not write it */
+    uint64_t frees;     /* since the last synchronisation */
+    uint32_t marked;    /* so many of the first are marked as live already: see depot.c */
+    uint32_t low;       /* fewest since the last synchronisation, as mag_note_low() saw it */
+    uint32_t cap;       /* 0 = out of use */
+    uint32_t batch;     /* how many to fetch or bring at once */
+    uint32_t synced;    /* n as the accounts know it */
     uint16_t budget;
     uint8_t cls;
-    uint8_t limit_shift; /* slots = 1 << limit_shift */
-    uint64_t frees;      /* since the last synchronisation */
-    struct stamp stamp;  /* that every segment in it has, so that allocation need not write it */
-    struct mag *next;    /* in use, of the same cache */
-    uint32_t marked;     /* so many of the first are marked as live already: see depot.c */
-    uint32_t floor;      /* with fewer, mag_note_low() has something to note */
-    uint8_t live;        /* LIVE(cls) */
-    uint8_t pad[7];
-    struct zbuf *slot[]; /* from the next line on; the warmest last */
+    uint8_t live;     /* LIVE(cls) */
+    struct mag *next; /* in use (or the pool has gone: all), of the same cache */
+    uint32_t unit[];  /* where each is (pool_unit()), from the next line on; the warmest last */
 };
-static_assert(offsetof(struct mag, slot) == 64, "a magazine's counters are one cache line");
+static_assert(offsetof(struct mag, unit) == 64, "a magazine's counters are one cache line");
+static_assert(offsetof(struct mag, n) == 0 && offsetof(struct mag, busy) == sizeof(uint32_t),
+              "both are written in one step");
+static inline uint32_t mag_slots(unsigned cls)
+{
+    uint32_t slots = MAG_BYTES / class_size(cls);
+    return slots < MAG_SLOTS ? slots : MAG_SLOTS;
+}
 
 /* Allocation only counts down. How far it came, and how many of the marked are left, is noted
  * before anything is put on top again: so it is the one who puts that looks, and only at one
@@ -200,6 +209,7 @@ static inline void mag_set_floor(struct mag *mag)
 {
     uint32_t low = mag->n < mag->low ? mag->n : mag->low;
     mag->floor = low > mag->marked ? low : mag->marked;
+    mag->span = mag->cap > mag->floor ? mag->cap - mag->floor : 0;
 }
 static inline void mag_note_low(struct mag *mag)
 {
@@ -215,7 +225,7 @@ static inline void mag_note_low(struct mag *mag)
 #define BAY_SEGS 64u
 struct bay {
     uint32_t turn;
-    struct zbuf *slot[BAY_SEGS];
+    uint32_t unit[BAY_SEGS];
 } __attribute__((aligned(64)));
 struct depot {
     struct depot *next; /* of the pool */
@@ -235,24 +245,25 @@ struct depot {
 #define SLOW_NO_FENCE 8u /* membarrier(2) is not to be had */
 
 struct cache {
-    /* One line, read on each operation; busy is written by the owner only. */
-    uint32_t busy;
-    uint32_t now; /* the birth of a segment that is allocated now */
-    /* As pool and size below, but NULL and 0 while there is a reason (SLOW_) not to take the fast
-     * path: so one comparison says whether to, and whether it is the right pool. */
+    /* One line, read on each operation. */
+    uint32_t busy; /* its thread is between cache_begin() and cache_leave() */
+    uint32_t now;  /* the birth of a segment that is allocated now */
+    /* The pool, and its size in KiB; but NULL and 0 while there is a reason (SLOW_) not to take the
+     * fast path: so one comparison says whether to, and whether it is the right pool. */
     struct zbuf_pool *open;
-    size_t open_size;
-    uint8_t *base;
+    size_t open_units;
     struct mag **mag; /* [budget * ZBUF_CLASSES + class]; NULL until first used */
     struct mag *last; /* that a segment was freed to */
-    uint8_t *live;
-    uint32_t *birth;
+    struct marks {
+        uint8_t *base, *live; /* the region; and as in the pool, see LIVE() */
+        uint32_t *birth;
+    } marks;
     /* The rest of them. */
     struct zbuf_pool *pool; /* NULL once the pool has gone */
     size_t size;
     const uint64_t *slab_id;
     /* Under the pool's lock. */
-    struct mag *in_use;
+    struct mag *in_use; /* or, when the pool has gone, all that there were */
     struct cache *next_in_pool;
     /* The thread's own. */
     struct cache *next_in_thread;
@@ -262,7 +273,14 @@ extern __thread struct cache *zbuf_tls HIDDEN __attribute__((tls_model("initial-
 
 static inline size_t cache_offset(const struct cache *c, const void *addr)
 {
-    return (size_t)((uintptr_t)addr - (uintptr_t)c->base);
+    return (size_t)((uintptr_t)addr - (uintptr_t)c->marks.base);
+}
+/* How many KiB into the region it is. Where that is not a whole number it is a huge one: so one
+ * comparison says whether a segment may begin there. */
+static inline size_t marks_unit(const struct marks *k, const void *addr)
+{
+    size_t off = (size_t)((uintptr_t)addr - (uintptr_t)k->base);
+    return off >> SEG_SHIFT | off << (64 - SEG_SHIFT);
 }
 static inline struct mag *cache_mag(const struct cache *c, uint32_t budget, uint32_t cls)
 {
@@ -291,9 +309,9 @@ static inline struct zbuf_pool *cache_open(const struct cache *c)
 {
     return __atomic_load_n(&c->open, __ATOMIC_ACQUIRE);
 }
-static inline size_t cache_open_size(const struct cache *c)
+static inline size_t cache_open_units(const struct cache *c)
 {
-    return __atomic_load_n(&c->open_size, __ATOMIC_ACQUIRE);
+    return __atomic_load_n(&c->open_units, __ATOMIC_ACQUIRE);
 }
 /* False: it is shut, and was left again. */
 static inline bool cache_enter(struct cache *c)
@@ -303,6 +321,42 @@ static inline bool cache_enter(struct cache *c)
         return true;
     cache_leave(c);
     return false;
+}
+
+/* The same for who needs one magazine only: its `busy` and its `n` are then written in one step at
+ * the end. Where two threads pass segments to each other, stores wait for lines of the other, and
+ * each one less is felt. */
+static inline void mag_begin(struct cache *c, struct mag *mag)
+{
+#if ZBUF_TSAN
+    (void)mag;
+    cache_begin(c);
+#else
+    (void)c;
+    __atomic_store_n(&mag->busy, 1, __ATOMIC_RELAXED);
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+#endif
+}
+static inline void mag_leave(struct cache *c, struct mag *mag) /* as it was */
+{
+#if ZBUF_TSAN
+    (void)mag;
+    cache_leave(c);
+#else
+    (void)c;
+    __atomic_store_n(&mag->busy, 0, __ATOMIC_RELEASE);
+#endif
+}
+static inline void mag_end(struct cache *c, struct mag *mag, uint32_t n)
+{
+#if !ZBUF_TSAN && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    typedef uint64_t __attribute__((may_alias)) both;
+    (void)c;
+    __atomic_store_n((both *)(void *)mag, n, __ATOMIC_RELEASE);
+#else
+    __atomic_store_n(&mag->n, n, __ATOMIC_RELAXED);
+    mag_leave(c, mag);
+#endif
 }
 
 /* ---- the pool */
@@ -393,18 +447,22 @@ static inline uint64_t age_of(uint32_t birth, uint64_t now_ns)
 {
     return (uint64_t)(birth_of(now_ns) - birth) << BIRTH_SHIFT;
 }
-static inline size_t pool_unit(const struct zbuf_pool *pool, const struct zbuf *zb)
+static inline uint32_t pool_unit(const struct zbuf_pool *pool, const struct zbuf *zb)
 {
-    return ((uintptr_t)zb - (uintptr_t)pool->region.base) >> SEG_SHIFT;
+    return (uint32_t)(((uintptr_t)zb - (uintptr_t)pool->region.base) >> SEG_SHIFT);
+}
+static inline struct zbuf *pool_unit_seg(const struct zbuf_pool *pool, uint32_t unit)
+{
+    return (struct zbuf *)(void *)(pool->region.base + ((size_t)unit << SEG_SHIFT));
 }
 static inline bool is_live(const struct zbuf_pool *pool, const struct zbuf *zb)
 {
     return __atomic_load_n(&pool->live[pool_unit(pool, zb)], __ATOMIC_RELAXED) != 0;
 }
 
-static inline void unmark(const struct zbuf_pool *pool, const struct zbuf *zb)
+static inline void unmark(const struct zbuf_pool *pool, uint32_t unit)
 {
-    __atomic_store_n(&pool->live[pool_unit(pool, zb)], 0, __ATOMIC_RELAXED);
+    __atomic_store_n(&pool->live[unit], 0, __ATOMIC_RELAXED);
 }
 
 /* slab.c: all under the lock */

@@ -228,9 +228,8 @@ static int add_slab(const struct zbuf_reader *rd, uint32_t slab, unsigned cls,
     for (uint32_t i = 0; !err && i < SLAB_SEGS_MAX;) {
         unsigned n = 0;
         for (; i < SLAB_SEGS_MAX && n < BATCH; i += units) {
-            uint64_t at = base + ((uint64_t)i << SEG_SHIFT);
-            if (live[i] && !transit_has(transit, at))
-                addr[n++] = at;
+            if (live[i] && !transit_has(transit, slab * SLAB_SEGS_MAX + i))
+                addr[n++] = base + ((uint64_t)i << SEG_SHIFT);
         }
         err = n > 0 ? fetch_headers(rd, addr, header, n) : 0;
         for (unsigned k = 0; !err && k < n; k++)

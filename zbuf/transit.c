@@ -6,17 +6,17 @@
 
 #define LOOKS_MAX 32768u /* at pieces of its memory: more than any program needs */
 
-static int add(struct transit *t, const uint64_t *addr, uint32_t n)
+static int add(struct transit *t, const uint32_t *unit, uint32_t n)
 {
     if (t->space - t->n < n) {
         size_t space = 2 * t->space + MAG_SLOTS;
-        uint64_t *bigger = realloc(t->addr, space * sizeof *bigger);
+        uint32_t *bigger = realloc(t->unit, space * sizeof *bigger);
         if (!bigger)
             return -ENOMEM;
-        t->addr = bigger;
+        t->unit = bigger;
         t->space = space;
     }
-    memcpy(t->addr + t->n, addr, n * sizeof *addr);
+    memcpy(t->unit + t->n, unit, n * sizeof *unit);
     t->n += n;
     return 0;
 }
@@ -48,7 +48,7 @@ static int add_depot(struct transit *t, struct other *o, uint64_t at, const stru
         uint64_t bay_at = at + offsetof(struct depot, bay) + ticket % d->bays * sizeof bay;
         err = get(o, bay_at, &bay, sizeof bay);
         if (!err && bay.turn == ticket + 1)
-            err = add(t, (const uint64_t *)(const void *)bay.slot, d->batch);
+            err = add(t, bay.unit, d->batch);
     }
     return err;
 }
@@ -56,7 +56,7 @@ static int add_depot(struct transit *t, struct other *o, uint64_t at, const stru
 static int add_mags(struct transit *t, struct other *o, uint64_t at)
 {
     struct mag mag;
-    uint64_t slot[MAG_SLOTS];
+    uint32_t unit[MAG_SLOTS];
     int err = 0;
     for (; !err && at; at = (uintptr_t)mag.next) {
         err = get(o, at, &mag, sizeof mag);
@@ -65,16 +65,16 @@ static int add_mags(struct transit *t, struct other *o, uint64_t at)
             continue;
         if (n > MAG_SLOTS)
             return -EPROTO;
-        err = get(o, at + offsetof(struct mag, slot), slot, n * sizeof slot[0]);
+        err = get(o, at + offsetof(struct mag, unit), unit, n * sizeof unit[0]);
         if (!err)
-            err = add(t, slot, n);
+            err = add(t, unit, n);
     }
     return err;
 }
 
-static int by_addr(const void *a, const void *b)
+static int by_unit(const void *a, const void *b)
 {
-    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
     return x < y ? -1 : x > y;
 }
 
@@ -102,16 +102,16 @@ int transit_open(struct transit *t, const struct mirror *m, transit_fetch fetch,
             err = add_mags(t, &o, (uintptr_t)c.in_use);
     }
     if (!err && t->n)
-        qsort(t->addr, t->n, sizeof t->addr[0], by_addr);
+        qsort(t->unit, t->n, sizeof t->unit[0], by_unit);
     return err;
 }
 
-bool transit_has(const struct transit *t, uint64_t addr)
+bool transit_has(const struct transit *t, uint32_t unit)
 {
-    return t->n && bsearch(&addr, t->addr, t->n, sizeof addr, by_addr);
+    return t->n && bsearch(&unit, t->unit, t->n, sizeof unit, by_unit);
 }
 
 void transit_close(struct transit *t)
 {
-    free(t->addr);
+    free(t->unit);
 }

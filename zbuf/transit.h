@@ -9,7 +9,7 @@
 typedef int (*transit_fetch)(const void *process, uint64_t addr, void *dst, size_t len);
 
 struct transit {
-    uint64_t *addr; /* sorted */
+    uint32_t *unit; /* sorted; see pool_unit() */
     size_t n, space;
 };
 
@@ -17,7 +17,7 @@ struct transit {
  * succeeds or fails, to be closed with transit_close(). */
 int transit_open(struct transit *t, const struct mirror *m, transit_fetch fetch,
                  const void *process) HIDDEN;
-bool transit_has(const struct transit *t, uint64_t addr) HIDDEN;
+bool transit_has(const struct transit *t, uint32_t unit) HIDDEN;
 void transit_close(struct transit *t) HIDDEN;
 
 #endif

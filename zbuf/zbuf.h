@@ -59,10 +59,10 @@ enum {
 /* The header of a segment. Read it freely; write only `len`. */
 struct zbuf {
     uint32_t size;       /* of the whole segment, a class size */
-    uint32_t refcount;   /* use zbuf_refcount(): threads may change it */
-    uint8_t *data;       /* first address of the payload */
-    uint32_t len;        /* payload bytes, where the holder keeps count (received frames, chains) */
     uint32_t generation; /* another with each life in which the header was written to */
+    uint32_t refcount;   /* use zbuf_refcount(): threads may change it */
+    uint32_t len;        /* payload bytes, where the holder keeps count (received frames, chains) */
+    uint8_t *data;       /* first address of the payload */
     uint16_t owner;      /* budget it is charged to, see zbuf_budget_id() */
     uint8_t cls;         /* size class, 0 = 1K */
     uint8_t flags;       /* private to zbuf/ */
@@ -70,9 +70,9 @@ struct zbuf {
     uint8_t rx_csum;       /* ZBUF_CSUM_: set by a link that received it, for the stack */
     uint8_t pad[2];
     struct zbuf *next; /* next of a chain, or of whatever list the holder keeps */
+    uint64_t priv;     /* private to zbuf/: zbuf_set_holder(), or what a borrowed link holds */
     struct zbuf_pool *pool;
     uint64_t user; /* for the holder's own use */
-    uint64_t priv; /* private to zbuf/: zbuf_set_holder(), or what a borrowed link holds */
 };
 
 /* ---- the pool

@@ -221,7 +221,7 @@ static struct trap_lists *trap_lists(void)
 {
     struct trap_lists *t = zeros(sizeof *t);
     t->depot = zeros(sizeof *t->depot + 2 * sizeof t->depot->bay[0]);
-    t->mag = zeros(sizeof *t->mag + MAG_SLOTS * sizeof(void *));
+    t->mag = zeros(sizeof *t->mag + MAG_SLOTS * sizeof t->mag->unit[0]);
     t->depot->bay[0].turn = 1;
     t->depot->bay[1].turn = 2;
     t->caches = &t->cache;

@@ -16,17 +16,11 @@ static struct mag *mag[THREADS + 1];        /* the last is for who has no thread
 static uint64_t moved[THREADS + 1];
 static uint64_t wrong;
 
-/* Only their addresses are used, and their marks. */
-static struct zbuf *seg(uint32_t k)
-{
-    return (struct zbuf *)(void *)(zbuf_pool_base(pool) + (size_t)k * 2048);
-}
-
 static void hold(struct mag *m, uint32_t from, uint32_t to)
 {
     for (uint32_t i = 0; i < m->n; i++) {
         uint32_t was = from;
-        size_t k = (size_t)((uint8_t *)m->slot[i] - zbuf_pool_base(pool)) / 2048;
+        uint32_t k = m->unit[i] / 2;
         if (k >= BATCHES * BAY_SEGS ||
             !__atomic_compare_exchange_n(&holder[k], &was, to, false, __ATOMIC_RELAXED,
                                          __ATOMIC_RELAXED))
@@ -66,10 +60,9 @@ static void *moves(void *arg)
 static void make_mags(uint16_t budget)
 {
     for (uint32_t id = 0; id <= THREADS; id++) {
-        mag[id] = aligned_alloc(64, sizeof *mag[id] + 2 * BAY_SEGS * sizeof(void *));
+        mag[id] = aligned_alloc(64, sizeof *mag[id] + 2 * BAY_SEGS * sizeof mag[id]->unit[0]);
         CU_ASSERT_PTR_NOT_NULL_FATAL(mag[id]);
-        *mag[id] = (struct mag){
-            .cap = 2 * BAY_SEGS, .batch = BAY_SEGS, .budget = budget, .cls = 1, .limit_shift = 7};
+        *mag[id] = (struct mag){.cap = 2 * BAY_SEGS, .batch = BAY_SEGS, .budget = budget, .cls = 1};
     }
 }
 
@@ -90,7 +83,7 @@ static void each_batch_is_had_by_one(void)
     for (uint32_t b = 0; b < BATCHES; b++) {
         uint32_t id = b < THREADS ? b : THREADS;
         for (uint32_t i = 0; i < BAY_SEGS; i++) {
-            mag[id]->slot[i] = seg(b * BAY_SEGS + i);
+            mag[id]->unit[i] = (b * BAY_SEGS + i) * 2; /* used are only their marks */
             holder[b * BAY_SEGS + i] = id + 1;
         }
         mag[id]->n = BAY_SEGS;

@@ -472,12 +472,18 @@ static void two_pools_in_turn(void)
 /* The pool that was used last has gone, and its magazines with it. */
 static void the_last_pool_has_gone(void)
 {
-    for (unsigned bulk = 0; bulk < 2; bulk++) {
+    for (unsigned first = 0; first < 4; first++) { /* what is done first after that */
         struct zbuf_pool *a = pool_of(2 * MIB), *b = pool_of(2 * MIB);
-        struct zbuf *zb[2] = {zbuf_alloc(b, 1000), zbuf_alloc(b, 1000)};
+        struct zbuf *zb[2] = {zbuf_alloc(b, 1000), zbuf_alloc(b, 1000)}, *more[2];
         zbuf_free(zbuf_alloc(a, 1000));
         done_with(a);
-        if (bulk) {
+        if (first == 2)
+            zbuf_free(zbuf_alloc(b, 1000));
+        if (first == 3) {
+            CU_ASSERT_EQUAL(zbuf_alloc_bulk(zbuf_budget_app(b), 1000, more, 2), 2);
+            zbuf_free_bulk(more, 2);
+        }
+        if (first == 1) {
             zbuf_free_bulk(zb, 2);
         } else {
             zbuf_free(zb[0]);

@@ -152,7 +152,7 @@ static void given_in_exchange_they_are_marked_free(void)
     set_out();
     struct zbuf_budget *rx = zbuf_budget_create(pool, "rx", 0, 0);
     struct zbuf *frame = zbuf_alloc_from(rx, FITS(2048));
-    const struct zbuf *other = own_mag()->slot[own_mag()->n - 1];
+    const struct zbuf *other = pool_unit_seg(pool, own_mag()->unit[own_mag()->n - 1]);
     CU_ASSERT_EQUAL(zbuf_charge(frame, zbuf_budget_app(pool)), 0);
     CU_ASSERT_EQUAL(other->owner, zbuf_budget_id(rx)); /* they have changed places */
     CU_ASSERT_PTR_NULL(zbuf_of(pool, (const uint8_t *)other + ZBUF_OVERHEAD));
@@ -173,7 +173,7 @@ static void of_one_in_the_depot(void)
 {
     set_out();
     const struct depot *d = pool->depots;
-    zbuf_free(d->bay[d->out % d->bays].slot[0]);
+    zbuf_free(pool_unit_seg(pool, d->bay[d->out % d->bays].unit[0]));
     dprintf(STDERR_FILENO, "not seen yet, ");
     zbuf_free_bulk(held, n_held);
     zbuf_pool_destroy(pool);
