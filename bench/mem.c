@@ -351,10 +351,10 @@ static void layout(void)
     for (uint32_t size = ZBUF_SEG_MIN; size <= ZBUF_SEG_MAX; size *= 2) {
         char name[64];
         snprintf(name, sizeof name, "mem_payload_%uk", size / 1024);
-        printf("{\"name\":\"%s\",\"unit\":\"bytes\",\"value\":%u,\"header\":%u,\"headroom\":%u,"
-               "\"overhead_percent\":%.2f}\n",
-               name, size - ZBUF_OVERHEAD, ZBUF_HEADER, ZBUF_HEADROOM,
-               100.0 * ZBUF_OVERHEAD / size);
+        printf("{\"name\":\"%s\",\"unit\":\"bytes\",\"value\":%u,\"header\":%u,\"guard\":%u,"
+               "\"headroom\":%u,\"overhead_percent\":%.2f}\n",
+               name, size - ZBUF_OVERHEAD, ZBUF_HEADER, ZBUF_GUARD, ZBUF_HEADROOM,
+               100.0 * (ZBUF_HEADER + ZBUF_OVERHEAD) / (ZBUF_HEADER + size));
     }
     struct zbuf *zb = zbuf_alloc(pool, 1460);
     printf("{\"name\":\"mem_segment_for_1460\",\"unit\":\"bytes\",\"value\":%u}\n", zb->size);

@@ -102,7 +102,7 @@ static void share(struct netif_group *g, unsigned member, const struct zbuf *zb,
 {
     if (next_of(g, member) == origin)
         return;
-    struct zbuf *copy = zbuf_alloc(zb->pool, zb->len);
+    struct zbuf *copy = zbuf_alloc(zbuf_pool_of(zb), zb->len);
     if (!copy) {
         count(&g->m[member].dropped);
         return;

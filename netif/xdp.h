@@ -34,8 +34,8 @@
 #define XDP_TX_BUDGET_DEF 32 /* without it */
 
 #define XDP_CHUNK    4096u
-#define XDP_HEADROOM 256u                                     /* the kernel's XDP_PACKET_HEADROOM */
-#define XDP_RX_ROOM  (XDP_CHUNK - ZBUF_HEADER - XDP_HEADROOM) /* largest frame in one segment */
+#define XDP_HEADROOM 256u                                    /* the kernel's XDP_PACKET_HEADROOM */
+#define XDP_RX_ROOM  (XDP_CHUNK - ZBUF_GUARD - XDP_HEADROOM) /* largest frame in one segment */
 #define ETH_HEADER   14u
 /* Descriptors that one frame may be sent as: in copy mode the kernel makes the first the packet's
  * linear part, and a page fragment of each of the others, of which a packet has 17 (MAX_SKB_FRAGS).

@@ -78,7 +78,7 @@ void xdp_refill(struct xdp *x)
                 uint32_t slot = x->lent_free[--x->n_lent_free];
                 x->lent[slot] = fresh[i];
                 fresh[i]->user = slot;
-                *xsk_ring_prod__fill_addr(&x->fill, idx + i) = offset_of(x, fresh[i]);
+                *xsk_ring_prod__fill_addr(&x->fill, idx + i) = offset_of(x, fresh[i]->first);
             }
             xsk_ring_prod__submit(&x->fill, got);
         }
@@ -110,14 +110,15 @@ static void adapt_fill(struct xdp *x, uint32_t waiting)
 /* The segment of a received descriptor, no longer the kernel's. */
 static struct zbuf *take(struct xdp *x, uint64_t addr)
 {
-    struct zbuf *zb = (struct zbuf *)(void *)(x->base + xsk_umem__extract_addr(addr));
-    LINK_ASSERT(zbuf_pool_contains(x->nif.pool, zb));
+    struct zbuf *zb = zbuf_of(x->nif.pool, x->base + xsk_umem__extract_addr(addr) +
+                                               xsk_umem__extract_offset(addr));
+    LINK_ASSERT(zb);
     uint64_t slot = zb->user;
     LINK_ASSERT(slot < x->rx_ring && x->lent[slot] == zb);
     x->lent[slot] = NULL;
     x->lent_free[x->n_lent_free++] = (uint32_t)slot;
     zb->user = 0;
-    zb->data = (uint8_t *)zb + xsk_umem__extract_offset(addr);
+    zb->data = zb->first + xsk_umem__extract_offset(addr);
     return zb;
 }
 
@@ -138,7 +139,7 @@ unsigned xdp_rx(struct netif *nif, struct zbuf **frames, unsigned max)
         const struct xdp_desc *d = xsk_ring_cons__rx_desc(&x->rx, idx + i);
         struct zbuf *zb = take(x, d->addr);
         bool more = d->options & XDP_PKT_CONTD;
-        LINK_ASSERT(zb->data + d->len <= (uint8_t *)zb + XDP_CHUNK);
+        LINK_ASSERT(zb->data + d->len <= zb->first + XDP_CHUNK);
         zb->len = d->len;
         if (__builtin_expect(more || x->rx_head || x->rx_skip, 0)) {
             zb = xdp_rx_part(x, zb, more);

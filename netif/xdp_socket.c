@@ -20,7 +20,7 @@ static struct xsk_umem_config umem_config(const struct xdp *x)
         .fill_size = x->rx_ring,
         .comp_size = x->tx_ring,
         .frame_size = XDP_CHUNK,
-        .frame_headroom = ZBUF_HEADER,
+        .frame_headroom = ZBUF_GUARD,
         .flags = XDP_UMEM_UNALIGNED_CHUNK_FLAG,
     };
 }

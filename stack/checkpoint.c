@@ -147,7 +147,7 @@ static void put_group(struct checkpoint *k, const struct zest *z, struct tcp_gro
 static void put_segment(struct checkpoint *k, const struct zest *z, const struct zbuf *zb,
                         const uint8_t *p)
 {
-    struct record_place at = {.off = (uint32_t)(p - (const uint8_t *)zb)};
+    struct record_place at = {.off = (uint32_t)(p - zb->first)};
 
     if (zb->owner == zbuf_budget_id(z->tcp.copied)) { /* the stack's own: nobody knows its name */
         at.unit = RECORD_OWN;
@@ -157,12 +157,12 @@ static void put_segment(struct checkpoint *k, const struct zest *z, const struct
             differ(k);
     } else {
         at.cls = zb->cls;
-        at.unit = (uint32_t)((size_t)((const uint8_t *)zb - zbuf_pool_base(z->pool)) / RECORD_UNIT);
+        at.unit = (uint32_t)((size_t)(zb->first - zbuf_pool_base(z->pool)) / RECORD_UNIT);
         at.generation = zb->generation;
     }
     put(k, &at, sizeof at);
     struct checkpoint_seg more = {.holder = zb->priv >> 16,
-                                  .data_off = (uint32_t)(zb->data - (const uint8_t *)zb),
+                                  .data_off = (uint32_t)(zb->data - zb->first),
                                   .kind = mem_kind(z, zb)};
     put_aside(k, &more, sizeof more);
 }

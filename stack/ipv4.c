@@ -149,7 +149,7 @@ void ipv4_output(struct zest *z, struct zbuf *zb, uint32_t dst_be, uint8_t proto
     static const uint8_t unknown[6] = {0};
     uint32_t hop;
 
-    assert(zb->data - (uint8_t *)zb >= (ptrdiff_t)(ZBUF_HEADER + ETH_HLEN + IPV4_HLEN));
+    assert(zb->data - zb->first >= (ptrdiff_t)(ZBUF_GUARD + ETH_HLEN + IPV4_HLEN));
     assert(zb->len + IPV4_HLEN <= z->cfg.mtu);
     if (next_hop(z, dst_be, &hop) != 0) {
         z->stats.drop_no_route++;

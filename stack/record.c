@@ -38,10 +38,10 @@ void record_addr(struct record *r, const struct zest_addr *a)
 static struct record_place place_of(const struct record *r, const struct zbuf *zb, const uint8_t *p)
 {
     return (struct record_place){
-        .unit = (uint32_t)((size_t)((const uint8_t *)zb - r->base) / RECORD_UNIT),
+        .unit = (uint32_t)((size_t)(zb->first - r->base) / RECORD_UNIT),
         .generation = zb->generation,
-        .off = (uint32_t)(p - (const uint8_t *)zb),
-        .data_off = (uint32_t)(zb->data - (const uint8_t *)zb),
+        .off = (uint32_t)(p - zb->first),
+        .data_off = (uint32_t)(zb->data - zb->first),
         .cls = zb->cls,
     };
 }
@@ -227,8 +227,8 @@ void record_hash_views(struct record *r, const struct zest *z, const struct zest
                        unsigned n)
 {
     for (unsigned i = 0; i < n; i++) {
-        const uint8_t *zb = (const uint8_t *)zbuf_of(z->pool, v[i].addr);
-        r->hash = mix(r->hash, (uint64_t)(v[i].addr - zb) << 32 | v[i].len);
+        const uint8_t *first = zbuf_of(z->pool, v[i].addr)->first;
+        r->hash = mix(r->hash, (uint64_t)(v[i].addr - first) << 32 | v[i].len);
     }
 }
 

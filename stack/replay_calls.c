@@ -200,7 +200,7 @@ static int64_t play_write(struct replay *p)
                                                    : p->z->tcp.mem.kept;
     if (mem_kind(p->z, zb) != at.received && zbuf_charge(zb, whose) < 0)
         replay_fail(p, ZEST_REPLAY_DIFFERS, "the pool is too small to play it");
-    ssize_t n = replay_is_good(p) ? tcp_write(p->z, conn, (uint8_t *)zb + at.off, len) : 0;
+    ssize_t n = replay_is_good(p) ? tcp_write(p->z, conn, zb->first + at.off, len) : 0;
     if (fresh)
         zbuf_free(zb);
     return n;
@@ -265,7 +265,7 @@ static int64_t play_release(struct replay *p)
             replay_damaged(p, "it gives back what was not lent");
             break;
         }
-        v[i].addr = (uint8_t *)s->zb + at.off;
+        v[i].addr = s->zb->first + at.off;
         if (s->lent != v[i].addr || s->lent_len != len || s->lent_by != conn)
             replay_damaged(p, "it gives back what was not lent");
     }

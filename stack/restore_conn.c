@@ -23,8 +23,8 @@ static struct zbuf *take_segment(struct restore *r, const struct tcp_conn *c, ui
         return NULL;
     bool own = at.unit == RECORD_OWN;
     uint32_t size = own ? ZBUF_SEG_MAX : at.cls < ZBUF_CLASSES ? ZBUF_SEG_MIN << at.cls : 0;
-    if (at.unit == RECORD_NOWHERE || (own && alone) || at.off < ZBUF_HEADER || at.off > size ||
-        len == 0 || len > size - at.off || more.data_off < ZBUF_HEADER || more.data_off > size ||
+    if (at.unit == RECORD_NOWHERE || (own && alone) || at.off < ZBUF_GUARD || at.off > size ||
+        len == 0 || len > size - at.off || more.data_off < ZBUF_GUARD || more.data_off > size ||
         more.kind > 2 || (own && more.data_off > at.off)) {
         restore_bad(r, "bytes that are in no segment");
         return NULL;
@@ -34,7 +34,7 @@ static struct zbuf *take_segment(struct restore *r, const struct tcp_conn *c, ui
         uint32_t end = at.off + len;
         zb = zbuf_alloc_from(z->tcp.copied, end > ZBUF_OVERHEAD ? end - ZBUF_OVERHEAD : 0);
         if (zb)
-            zb->data = (uint8_t *)zb + more.data_off;
+            zb->data = zb->first + more.data_off;
     } else {
         zb = r->segment(r->ctx, &at, alone);
     }
@@ -85,11 +85,8 @@ static bool take_send_queue(struct restore *r, struct tcp_conn *c)
         t->pbufs_free--;
         if (c->sq_pbufs++ == 0)
             t->conns_without_pbuf--;
-        *pb = (struct pbuf){.addr = (uint8_t *)zb + off,
-                            .len = len,
-                            .seq = seq,
-                            .zb = zb,
-                            .received = rest[8] != 0};
+        *pb = (struct pbuf){
+            .addr = zb->first + off, .len = len, .seq = seq, .zb = zb, .received = rest[8] != 0};
         if (pb->received)
             mem_hold(r->z, c, zb);
         *(c->sq_tail ? &c->sq_tail->next : &c->sq_head) = pb;
@@ -105,7 +102,7 @@ static struct zbuf *take_received(struct restore *r, struct tcp_conn *c, uint32_
 
     if (!zb)
         return NULL;
-    zb->data = (uint8_t *)zb + off;
+    zb->data = zb->first + off;
     zb->len = len;
     zb->next = NULL;
     mem_hold(r->z, c, zb);

@@ -7,7 +7,7 @@
 
 static bool is_seated(const struct replay *p, const struct seat *s)
 {
-    return s->zb && zbuf_of(p->pool, (uint8_t *)s->zb + ZBUF_HEADER) == s->zb &&
+    return s->zb && zbuf_of(p->pool, s->zb->first + ZBUF_GUARD) == s->zb &&
            s->zb->generation == s->our_generation;
 }
 
@@ -19,8 +19,8 @@ bool seats_take_place(struct replay *p, struct record_place *at)
     if (at->unit == RECORD_NOWHERE)
         return true;
     uint32_t size = at->cls < ZBUF_CLASSES ? ZBUF_SEG_MIN << at->cls : 0;
-    if (at->unit >= p->nseats || at->off < ZBUF_HEADER || at->off > size ||
-        at->data_off < ZBUF_HEADER || at->data_off > size)
+    if (at->unit >= p->nseats || at->off < ZBUF_GUARD || at->off > size ||
+        at->data_off < ZBUF_GUARD || at->data_off > size)
         return replay_damaged(p, "an address that is in no segment");
     return true;
 }
@@ -38,10 +38,10 @@ struct zbuf *seats_stand_in(struct replay *p, const struct record_place *at)
     }
     if (is_seated(p, s) && s->lent)
         zbuf_free(s->zb); /* let go of without a zest_release() */
-    zb->data = (uint8_t *)zb + at->data_off;
+    zb->data = zb->first + at->data_off;
     zbuf_set_holder(zb, SEATED); /* or a next life could have the same generation */
     *s = (struct seat){.zb = zb, .generation = at->generation, .our_generation = zb->generation};
-    p->seat_of[(size_t)((uint8_t *)zb - zbuf_pool_base(p->pool)) / RECORD_UNIT] = at->unit;
+    p->seat_of[(size_t)(zb->first - zbuf_pool_base(p->pool)) / RECORD_UNIT] = at->unit;
     return zb;
 }
 
@@ -53,7 +53,7 @@ bool seats_same(const struct replay *p, const struct record_place *at)
 
 static uint32_t place_in_pool(const struct replay *p, const struct zbuf *zb)
 {
-    return (uint32_t)((size_t)((const uint8_t *)zb - zbuf_pool_base(p->pool)) / RECORD_UNIT);
+    return (uint32_t)((size_t)(zb->first - zbuf_pool_base(p->pool)) / RECORD_UNIT);
 }
 
 struct seat *seats_under(struct replay *p, const uint8_t *addr)
@@ -131,7 +131,7 @@ bool seats_lent_before(struct replay *p, const struct record_place *at, uint32_t
     } else if (!seats_stand_in(p, at)) {
         return false;
     }
-    s->lent = (uint8_t *)s->zb + at->off;
+    s->lent = s->zb->first + at->off;
     s->lent_len = len;
     s->lent_by = conn;
     return true;

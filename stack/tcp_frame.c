@@ -15,7 +15,7 @@
 static bool fits_headroom(const struct tcp_payload *pl, uint32_t hdr_len)
 {
     const struct pbuf *pb = pl->pb;
-    const uint8_t *lowest = (const uint8_t *)pb->zb + ZBUF_HEADER;
+    const uint8_t *lowest = pb->zb->first + ZBUF_GUARD;
 
     return pl->off == 0 && pb->addr == pb->zb->data && (size_t)(pb->addr - lowest) >= hdr_len;
 }

@@ -13,7 +13,7 @@
 
 static inline void begin_life(struct zbuf *zb, uint32_t *birth, uint32_t now)
 {
-    ASAN_UNPOISON_MEMORY_REGION((uint8_t *)zb + ZBUF_HEADER, zb->size - ZBUF_HEADER);
+    ASAN_UNPOISON_MEMORY_REGION(zb->first + ZBUF_GUARD, zb->size - ZBUF_GUARD);
     (void)zb;
     /* Most often it is less than a unit of time since it was allocated last: looking is cheaper
      * than one more store. */
@@ -27,7 +27,7 @@ static inline __attribute__((always_inline)) struct zbuf *take(const struct mag 
                                                                struct marks marks, uint32_t now)
 {
     size_t unit = m->unit[at];
-    struct zbuf *zb = (struct zbuf *)(void *)(marks.base + (unit << SEG_SHIFT));
+    struct zbuf *zb = &marks.header[unit];
     if (at >= m->marked)
         __atomic_store_n(&marks.live[unit], m->live, __ATOMIC_RELAXED);
     begin_life(zb, &marks.birth[unit], now);
@@ -118,8 +118,7 @@ static COLD unsigned alloc_slow(struct zbuf_pool *pool, struct zbuf_budget *b, u
     if (got) {
         struct stamp stamp = {.owner = b->id, .cls = (uint8_t)cls, .flags = pool->flags};
         for (unsigned i = 0; i < got; i++) {
-            VALGRIND_MEMPOOL_ALLOC(pool, (uint8_t *)out[i] + ZBUF_HEADER,
-                                   class_size(cls) - ZBUF_HEADER);
+            VALGRIND_MEMPOOL_ALLOC(pool, out[i]->first + ZBUF_GUARD, class_size(cls) - ZBUF_GUARD);
             memcpy(&out[i]->owner, &stamp, sizeof stamp);
             uint32_t unit = pool_unit(pool, out[i]);
             begin_life(out[i], &pool->birth[unit], now);

@@ -45,7 +45,7 @@ static bool have_membarrier;
 static void cache_set_open(struct cache *c, uint32_t slow)
 {
     __atomic_store_n(&c->open, slow ? NULL : c->pool, __ATOMIC_RELEASE);
-    __atomic_store_n(&c->open_units, slow ? 0 : c->size >> SEG_SHIFT, __ATOMIC_RELEASE);
+    __atomic_store_n(&c->open_units, slow ? 0 : c->units, __ATOMIC_RELEASE);
 }
 
 /* ---- threads come and go */
@@ -80,7 +80,7 @@ static void cache_detach(struct zbuf_pool *pool, struct cache *c)
             c->in_use = c->mag[i];
         }
     cache_set_open(c, SLOW_REVOKED);
-    __atomic_store_n(&c->size, 0, __ATOMIC_RELAXED);
+    __atomic_store_n(&c->units, 0, __ATOMIC_RELAXED);
     __atomic_store_n(&c->pool, NULL, __ATOMIC_RELEASE);
 }
 
@@ -149,9 +149,8 @@ struct cache *cache_get(struct zbuf_pool *pool)
         return NULL;
     }
     *c = (struct cache){.pool = pool,
-                        .size = pool->region.size,
-                        .slab_id = pool->slab_id,
-                        .marks = {pool->region.base, pool->live, pool->birth},
+                        .units = pool_units(pool),
+                        .marks = {pool->header, pool->live, pool->birth},
                         .mag = table,
                         .last = &zbuf_no_mag,
                         .next_in_thread = thread_caches};
@@ -204,22 +203,32 @@ struct zbuf_pool *pool_of_addr(const void *addr)
 {
     pthread_mutex_lock(&registry);
     struct zbuf_pool *pool = pools;
-    while (pool && !zbuf_pool_contains(pool, addr))
+    while (pool && !zbuf_pool_contains(pool, addr) && !pool_has(pool, addr))
         pool = pool->next;
     pthread_mutex_unlock(&registry);
     return pool;
 }
 
-struct cache *cache_of_addr(const void *addr)
+struct cache *cache_of(const struct zbuf *zb)
 {
     for (struct cache *c = thread_caches; c; c = c->next_in_thread)
-        if (cache_offset(c, addr) < __atomic_load_n(&c->size, __ATOMIC_ACQUIRE))
+        if (marks_unit(&c->marks, zb) < __atomic_load_n(&c->units, __ATOMIC_ACQUIRE))
             return zbuf_tls = c;
-    struct zbuf_pool *pool = pool_of_addr(addr);
-    struct cache *c = pool ? cache_get(pool) : NULL;
-    if (pool && !c)
-        zbuf_misuse(pool, addr, "no memory for this thread's cache");
+    struct zbuf_pool *pool = pool_of_addr(zb);
+    if (!pool || !pool_has(pool, zb))
+        return NULL;
+    struct cache *c = cache_get(pool);
+    if (!c)
+        zbuf_misuse(pool, zb, "no memory for this thread's cache");
     return c;
+}
+
+struct zbuf_pool *zbuf_pool_of(const struct zbuf *zb)
+{
+    struct cache *c = zbuf_tls;
+    if (marks_unit(&c->marks, zb) < c->units)
+        return c->pool;
+    return pool_of_addr(zb);
 }
 
 uint64_t clock_now(const struct zbuf_pool *pool)
@@ -339,7 +348,7 @@ void mag_bring(struct zbuf_pool *pool, struct mag *m, unsigned n)
         unmark(pool, m->unit[i]);
     m->marked -= marked;
     for (unsigned i = 0; i < n; i++)
-        store_give(pool, pool_unit_seg(pool, m->unit[i]), m->cls);
+        store_give(pool, &pool->header[m->unit[i]], m->cls);
     memmove(m->unit, m->unit + n, (m->n - n) * sizeof m->unit[0]);
     __atomic_store_n(&m->n, m->n - n, __ATOMIC_RELAXED);
     if (m->batch * 2 < mag_slots(m->cls))

@@ -16,7 +16,7 @@ static bool swap_charge(struct cache *c, struct zbuf *zb, unsigned cls, uint16_t
     if (mf && mt && mf->n < mf->cap && mt->n > 0) {
         uint32_t n = mt->n - 1;
         uint32_t unit = mt->unit[n];
-        struct zbuf *other = pool_unit_seg(c->pool, unit);
+        struct zbuf *other = &c->pool->header[unit];
         if (n < mt->marked)
             unmark(c->pool, unit);
         mag_note_low(mf);
@@ -104,7 +104,7 @@ int zbuf_charge(struct zbuf *zb, struct zbuf_budget *to)
 {
     unsigned cls = 0;
     struct zbuf_pool *pool = to->pool;
-    if (unlikely(!zb || pool_seg(pool, zb, &cls) != zb || !is_live(pool, zb)))
+    if (unlikely(!pool_seg_is(pool, zb, &cls) || !is_live(pool, zb)))
         zbuf_misuse(pool, zb, "charge of something that is not a live zbuf of the budget's pool");
     if (unlikely(zb->owner >= pool->budgets_used))
         zbuf_misuse(pool, zb, "damaged header");

@@ -1,10 +1,10 @@
 /* debug.c - debug mode: finds misuse near where it happens, at the cost of speed.
  *
- * Beside the region there is a record for each segment that a stray write can't reach. Against it
- * headers are checked whenever a segment is allocated or freed: a write past the end of a segment
- * hits the next one's header first. Freed payload is filled with a pattern, and checked when it is
- * allocated again. For the bytes that were handed to a stack there is a copy, and a count of how
- * many sendings each byte is part of (zbuf_watch_begin). */
+ * Headers are checked against a second record of each segment whenever one is allocated or freed.
+ * With them goes the guard at the front of the segment, filled with a pattern: it is what a write
+ * past the end of the segment before hits first. Freed payload is filled with another pattern, and
+ * checked when it is allocated again. For the bytes that were handed to a stack there is a copy,
+ * and a count of how many sendings each byte is part of (zbuf_watch_begin). */
 #include <stdio.h>
 #include <sys/mman.h>
 
@@ -12,6 +12,7 @@
 #include "sanitize.h"
 
 #define FREED 0xdb
+#define GUARD 0xfd
 
 struct debug {
     struct debug_side *side; /* [offset / 1 KiB] */
@@ -70,7 +71,7 @@ static size_t offset(const struct zbuf_pool *pool, const void *addr)
 
 static struct debug_side *side_of(const struct zbuf_pool *pool, const struct zbuf *zb)
 {
-    return &pool->debug->side[offset(pool, zb) >> SEG_SHIFT];
+    return &pool->debug->side[pool_unit(pool, zb)];
 }
 
 const struct debug_side *debug_side_of(const struct zbuf_pool *pool, const struct zbuf *zb)
@@ -80,30 +81,55 @@ const struct debug_side *debug_side_of(const struct zbuf_pool *pool, const struc
 
 /* ---- headers and freed payload */
 
+static uint8_t *payload_of(const struct zbuf_pool *pool, const struct zbuf *zb)
+{
+    return pool_first(pool, zb) + ZBUF_GUARD;
+}
+
+static bool all_are(const uint8_t *p, size_t n, uint8_t byte)
+{
+    return p[0] == byte && memcmp(p, p + 1, n - 1) == 0;
+}
+
+static bool guard_is_whole(const struct zbuf_pool *pool, const struct zbuf *zb)
+{
+#ifdef ZBUF_ASAN /* finds this itself, and would take us for the one who did it */
+    (void)zb;
+    return pool != NULL;
+#else
+    return !pool->debug->fill || all_are(pool_first(pool, zb), ZBUF_GUARD, GUARD);
+#endif
+}
+
+/* Prints who may have written to what lies at the front of zb's segment. */
+static void suspect(const struct zbuf_pool *pool, const struct zbuf *zb)
+{
+    const struct zbuf *before = zb - 1;
+    if (pool_unit(pool, zb) % SLAB_SEGS_MAX == 0 || !side_of(pool, before)->live)
+        return;
+    fprintf(stderr, "zbuf: perhaps from segment %p (owner %u, %s) before it\n",
+            (const void *)pool_first(pool, before), side_of(pool, before)->owner,
+            pool->budget[side_of(pool, before)->owner].name);
+}
+
 static void check_header(const struct zbuf_pool *pool, const struct zbuf *zb)
 {
     const struct debug_side *side = side_of(pool, zb);
-    if (zb->size == side->size && zb->cls == side->cls && zb->pool == pool &&
-        zb->generation == side->generation && zb->owner == side->owner &&
-        is_live(pool, zb) == side->live && zbuf_refcount(zb) > 0)
+    if (zb->size != side->size || zb->cls != side->cls || zb->first != pool_first(pool, zb) ||
+        zb->generation != side->generation || zb->owner != side->owner ||
+        is_live(pool, zb) != side->live || zbuf_refcount(zb) == 0)
+        zbuf_misuse(pool, zb, "header overwritten");
+    if (guard_is_whole(pool, zb))
         return;
-    const struct zbuf *before = (const void *)((const uint8_t *)zb - side->size);
-    if (offset(pool, zb) % ZBUF_SLAB != 0 && side_of(pool, before)->live)
-        fprintf(stderr,
-                "zbuf: a header is overwritten, perhaps from segment %p (owner %u, %s) before it\n",
-                (const void *)before, side_of(pool, before)->owner,
-                pool->budget[side_of(pool, before)->owner].name);
-    zbuf_misuse(pool, zb, "header overwritten");
+    suspect(pool, zb);
+    zbuf_misuse(pool, zb, "written to before its headroom");
 }
 
 /* The payload of a free segment, as far as it was filled. */
 static void check_freed(const struct zbuf_pool *pool, const struct zbuf *zb, uint32_t size)
 {
-    if (!pool->debug->fill)
-        return;
-    const uint8_t *p = (const uint8_t *)zb + ZBUF_HEADER;
-    size_t n = size - ZBUF_HEADER;
-    if (p[0] == FREED && memcmp(p, p + 1, n - 1) == 0)
+    const uint8_t *p = payload_of(pool, zb);
+    if (!pool->debug->fill || all_are(p, size - ZBUF_GUARD, FREED))
         return;
     while (*p == FREED)
         p++;
@@ -113,19 +139,20 @@ static void check_freed(const struct zbuf_pool *pool, const struct zbuf *zb, uin
 static void fill_freed(const struct zbuf_pool *pool, struct zbuf *zb, uint32_t size)
 {
     if (pool->debug->fill)
-        memset((uint8_t *)zb + ZBUF_HEADER, FREED, size - ZBUF_HEADER);
+        memset(payload_of(pool, zb), FREED, size - ZBUF_GUARD);
 }
 
-void debug_grown(struct zbuf_pool *pool, uint8_t *slab, unsigned cls)
+void debug_grown(struct zbuf_pool *pool, uint32_t slab, unsigned cls)
 {
     for (uint32_t i = 0; i < class_segs(cls); i++) {
-        struct zbuf *zb = (struct zbuf *)(void *)(slab + (size_t)i * class_size(cls));
-        uint8_t *payload = (uint8_t *)zb + ZBUF_HEADER;
+        struct zbuf *zb = &pool->header[(size_t)slab * SLAB_SEGS_MAX + i];
         *side_of(pool, zb) = (struct debug_side){
             .size = zb->size, .generation = zb->generation, .cls = zb->cls, .owner = zb->owner};
-        ASAN_UNPOISON_MEMORY_REGION(payload, zb->size - ZBUF_HEADER);
+        ASAN_UNPOISON_MEMORY_REGION(zb->first, zb->size);
+        if (pool->debug->fill)
+            memset(zb->first, GUARD, ZBUF_GUARD);
         fill_freed(pool, zb, zb->size);
-        ASAN_POISON_MEMORY_REGION(payload, zb->size - ZBUF_HEADER);
+        ASAN_POISON_MEMORY_REGION(zb->first, zb->size);
     }
 }
 
@@ -136,7 +163,7 @@ void debug_alloc(struct zbuf_pool *pool, struct zbuf *zb, const void *site)
     side->live = true;
     side->site = (uintptr_t)site;
     check_header(pool, zb);
-    if (zbuf_refcount(zb) != 1 || zb->data != (uint8_t *)zb + ZBUF_OVERHEAD || zb->len || zb->next)
+    if (zbuf_refcount(zb) != 1 || zb->data != zb->first + ZBUF_OVERHEAD || zb->len || zb->next)
         zbuf_misuse(pool, zb, "the header of a free segment was written to");
     check_freed(pool, zb, side->size);
 }
@@ -149,7 +176,7 @@ void debug_free(struct zbuf_pool *pool, struct zbuf *zb, unsigned cls)
     side_of(pool, zb)->generation++; /* as its header is about to */
     fill_freed(pool, zb, class_size(cls));
     pthread_mutex_lock(&d->watch_lock);
-    memset(d->watched + offset(pool, zb), 0, class_size(cls));
+    memset(d->watched + offset(pool, zb->first), 0, class_size(cls));
     pthread_mutex_unlock(&d->watch_lock);
 }
 
@@ -165,19 +192,18 @@ void zbuf_debug_check(struct zbuf_pool *pool)
         return;
     pool_lock(pool);
     for (uint32_t i = 0; i < pool->slabs; i++) {
-        unsigned cls = slab_cls(pool->slab_id[i]);
+        unsigned cls = slab_class(pool, i);
         if (cls == CLASS_NONE)
             continue;
         for (uint32_t s = 0; s < class_segs(cls); s++) {
-            struct zbuf *zb = (struct zbuf *)(void *)(pool->region.base + (size_t)i * ZBUF_SLAB +
-                                                      (size_t)s * class_size(cls));
-            uint8_t *payload = (uint8_t *)zb + ZBUF_HEADER;
+            const struct zbuf *zb = &pool->header[(size_t)i * SLAB_SEGS_MAX + s];
+            uint8_t *payload = payload_of(pool, zb);
             check_header(pool, zb);
             if (side_of(pool, zb)->live)
                 continue;
-            ASAN_UNPOISON_MEMORY_REGION(payload, class_size(cls) - ZBUF_HEADER);
+            ASAN_UNPOISON_MEMORY_REGION(payload, class_size(cls) - ZBUF_GUARD);
             check_freed(pool, zb, class_size(cls));
-            ASAN_POISON_MEMORY_REGION(payload, class_size(cls) - ZBUF_HEADER);
+            ASAN_POISON_MEMORY_REGION(payload, class_size(cls) - ZBUF_GUARD);
         }
     }
     pool_unlock(pool);

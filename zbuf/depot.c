@@ -204,7 +204,7 @@ unsigned depot_drain(struct zbuf_pool *pool, const struct zbuf_budget *scope)
             budget_adjust(&pool->budget[d->budget], d->cls, -(int)d->batch);
             for (uint32_t i = 0; i < d->batch; i++) {
                 unmark(pool, bay->unit[i]);
-                store_give(pool, pool_unit_seg(pool, bay->unit[i]), d->cls);
+                store_give(pool, &pool->header[bay->unit[i]], d->cls);
             }
             total += d->batch;
             emptied(d, bay, ticket);

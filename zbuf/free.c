@@ -27,13 +27,13 @@ static inline bool header_ready(const struct zbuf *zb)
     const uint64_t one_and_none = __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? 1 : 1ull << 32;
     /* acquire: sees what those did who gave their references back */
     return __atomic_load_n((const both *)&zb->refcount, __ATOMIC_ACQUIRE) == one_and_none &&
-           zb->data == (const uint8_t *)zb + ZBUF_OVERHEAD &&
+           zb->data == zb->first + ZBUF_OVERHEAD &&
            ((uintptr_t)zb->next | __atomic_load_n(&zb->priv, __ATOMIC_RELAXED)) == 0;
 }
 
 static inline void header_renew(struct zbuf *zb)
 {
-    zb->data = (uint8_t *)zb + ZBUF_OVERHEAD;
+    zb->data = zb->first + ZBUF_OVERHEAD;
     zb->len = 0;
     zb->generation++;
     zb->next = NULL;
@@ -43,7 +43,7 @@ static inline void header_renew(struct zbuf *zb)
 static inline void end_life(struct zbuf *zb, uint8_t *live)
 {
     __atomic_store_n(live, 0, __ATOMIC_RELAXED);
-    ASAN_POISON_MEMORY_REGION((uint8_t *)zb + ZBUF_HEADER, zb->size - ZBUF_HEADER);
+    ASAN_POISON_MEMORY_REGION(zb->first + ZBUF_GUARD, zb->size - ZBUF_GUARD);
     (void)zb;
 }
 
@@ -60,7 +60,7 @@ static inline void mag_push(struct mag *m, uint32_t unit)
 
 static COLD struct cache *cache_for(const struct zbuf *zb, const char *what)
 {
-    struct cache *c = cache_of_addr(zb);
+    struct cache *c = cache_of(zb);
     if (!c)
         zbuf_misuse(NULL, zb, what);
     return c;
@@ -74,10 +74,9 @@ static COLD void ref_wrong(const struct zbuf_pool *pool, const struct zbuf *zb)
 struct zbuf *zbuf_ref(struct zbuf *zb)
 {
     const struct cache *c = zbuf_tls;
-    if (unlikely(cache_offset(c, zb) >= __atomic_load_n(&c->size, __ATOMIC_RELAXED)))
+    if (unlikely(marks_unit(&c->marks, zb) >= __atomic_load_n(&c->units, __ATOMIC_RELAXED)))
         c = cache_for(zb, "reference to something that is not a zbuf");
-    uint8_t live =
-        __atomic_load_n(&c->marks.live[cache_offset(c, zb) >> SEG_SHIFT], __ATOMIC_RELAXED);
+    uint8_t live = __atomic_load_n(&c->marks.live[marks_unit(&c->marks, zb)], __ATOMIC_RELAXED);
     uint32_t before = zbuf_refcount(zb);
     if (unlikely(!live || before >= INT32_MAX))
         ref_wrong(c->pool, zb);
@@ -121,7 +120,7 @@ static COLD void free_slow(struct zbuf_pool *pool, struct zbuf *zb, unsigned cls
         debug_free(pool, zb, cls);
     struct zbuf *lent_from = clean(pool, zb);
     struct zbuf_budget *b = &pool->budget[zb->owner];
-    VALGRIND_MEMPOOL_FREE(pool, (uint8_t *)zb + ZBUF_HEADER);
+    VALGRIND_MEMPOOL_FREE(pool, zb->first + ZBUF_GUARD);
     if (pool->debug || !header_ready(zb))
         header_renew(zb);
     end_life(zb, &pool->live[pool_unit(pool, zb)]);
@@ -170,33 +169,38 @@ static bool drop(const struct zbuf_pool *pool, struct zbuf *zb, uint32_t seen)
     return true;
 }
 
+static COLD void free_wrong(const struct zbuf_pool *pool, const struct zbuf *zb)
+{
+    unsigned cls;
+    bool is_one = pool_seg_is(pool, zb, &cls);
+    zbuf_misuse(pool, zb, is_one ? "double free" : "free of something that is not a zbuf");
+}
+
 /* It is not the last reference, it belongs into another magazine than the last one did, or it is a
  * case for one of the slow paths. */
 static __attribute__((noinline)) void free_other(struct cache *c, struct zbuf *zb)
 {
-    size_t off = cache_offset(c, zb);
-    uint64_t id = __atomic_load_n(&c->slab_id[off >> SLAB_SHIFT], __ATOMIC_RELAXED);
-    if (unlikely(id == SLAB_NONE || off & slab_mask(id)))
-        zbuf_misuse(c->pool, zb, "free of something that is not a zbuf");
-    if (unlikely(__atomic_load_n(&c->marks.live[off >> SEG_SHIFT], __ATOMIC_RELAXED) == 0))
-        zbuf_misuse(c->pool, zb, "double free");
+    uint32_t unit = (uint32_t)marks_unit(&c->marks, zb);
+    uint8_t live = __atomic_load_n(&c->marks.live[unit], __ATOMIC_RELAXED);
+    if (unlikely(live == 0))
+        free_wrong(c->pool, zb);
     uint32_t seen = __atomic_load_n(&zb->refcount, __ATOMIC_ACQUIRE);
     if (seen != 1 && !drop(c->pool, zb, seen))
         return;
     if (likely(cache_enter(c))) {
-        struct mag *m = cache_mag(c, zb->owner % ZBUF_BUDGETS, slab_cls(id));
+        struct mag *m = cache_mag(c, zb->owner % ZBUF_BUDGETS, LIVE_CLS(live));
         if (likely(m && stamp_is(zb, m) && (m->n < m->cap || depot_put(c->pool, m)))) {
             if (!header_ready(zb))
                 header_renew(zb);
-            end_life(zb, &c->marks.live[off >> SEG_SHIFT]);
-            mag_push(m, (uint32_t)(off >> SEG_SHIFT));
+            end_life(zb, &c->marks.live[unit]);
+            mag_push(m, unit);
             c->last = m;
             cache_leave(c);
             return;
         }
         cache_leave(c);
     }
-    free_slow(c->pool, zb, slab_cls(id));
+    free_slow(c->pool, zb, LIVE_CLS(live));
 }
 
 /* zb is in no pool that this thread has open: in one that is shut at present, in another than the
@@ -205,7 +209,7 @@ static COLD void free_not_open(struct cache *c, struct zbuf *zb)
 {
     if (!zb)
         return;
-    if (cache_offset(c, zb) < __atomic_load_n(&c->size, __ATOMIC_RELAXED))
+    if (marks_unit(&c->marks, zb) < __atomic_load_n(&c->units, __ATOMIC_RELAXED))
         free_other(c, zb);
     else
         free_elsewhere(zb);
@@ -299,7 +303,7 @@ struct zbuf *zbuf_of(const struct zbuf_pool *pool, const void *addr)
 {
     unsigned cls;
     struct zbuf *zb = pool_seg(pool, addr, &cls);
-    if (unlikely(!zb || (uintptr_t)addr - (uintptr_t)zb < ZBUF_HEADER || !is_live(pool, zb)))
+    if (unlikely(!zb || (uintptr_t)addr % class_size(cls) < ZBUF_GUARD || !is_live(pool, zb)))
         return NULL;
     return zb;
 }

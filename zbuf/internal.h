@@ -41,7 +41,9 @@
 #define ZBUF_TSAN 0
 #endif
 
-static_assert(sizeof(struct zbuf) == ZBUF_HEADER, "the header is one cache line");
+#define HEADER_SHIFT 6
+static_assert(sizeof(struct zbuf) == 1u << HEADER_SHIFT && sizeof(struct zbuf) == ZBUF_HEADER,
+              "the header is one cache line");
 static_assert(ZBUF_SEG_MIN << (ZBUF_CLASSES - 1) == ZBUF_SEG_MAX, "classes are powers of two");
 static_assert(ZBUF_SLAB % ZBUF_SEG_MAX == 0, "segments tile a slab");
 
@@ -66,22 +68,6 @@ static inline uint32_t class_segs(unsigned cls)
 {
     return SLAB_SEGS_MAX >> cls;
 }
-/* What a slab is: its class, and the mask that takes an address in it to its offset in its segment.
- * In one word, so that it changes in one step. */
-#define SLAB_NONE UINT64_MAX
-static inline uint64_t slab_id(unsigned cls)
-{
-    return (uint64_t)cls << 32 | (class_size(cls) - 1);
-}
-static inline uint32_t slab_cls(uint64_t id)
-{
-    return (uint32_t)(id >> 32);
-}
-static inline uint32_t slab_mask(uint64_t id)
-{
-    return (uint32_t)id;
-}
-
 /* The class of a segment that holds `bytes` of payload; bytes must be in range. */
 static inline unsigned class_for(size_t bytes)
 {
@@ -98,6 +84,15 @@ static inline void *pointer(uint64_t addr)
     return p;
 }
 
+/* Which header zb is, from the first on: each slab has as many as it could have segments, and uses
+ * the first of them. Where that is not a whole number it is a huge one: so one comparison says
+ * whether a header may be there. */
+static inline size_t unit_from(const struct zbuf *header, const void *zb)
+{
+    size_t off = (size_t)((uintptr_t)zb - (uintptr_t)header);
+    return off >> HEADER_SHIFT | off << (64 - HEADER_SHIFT);
+}
+
 /* ---- the region */
 
 struct region {
@@ -105,7 +100,10 @@ struct region {
     size_t size;
     enum zbuf_pages pages;
 };
+/* 0 or -errno. r->size may be more, with try_1g. */
 int region_map(struct region *r, const struct zbuf_pool_config *cfg, size_t size);
+/* The same without pages of the system's reserve. */
+int region_map_unreserved(struct region *r, const struct zbuf_pool_config *cfg, size_t size);
 void region_unmap(struct region *r);
 
 /* ---- slabs and the store */
@@ -191,7 +189,7 @@ struct mag {
     uint8_t cls;
     uint8_t live;     /* LIVE(cls) */
     struct mag *next; /* in use (or the pool has gone: all), of the same cache */
-    uint32_t unit[];  /* where each is (pool_unit()), from the next line on; the warmest last */
+    uint32_t unit[];  /* which each is (pool_unit()), from the next line on; the warmest last */
 };
 static_assert(offsetof(struct mag, unit) == 64, "a magazine's counters are one cache line");
 static_assert(offsetof(struct mag, n) == 0 && offsetof(struct mag, busy) == sizeof(uint32_t),
@@ -255,13 +253,13 @@ struct cache {
     struct mag **mag; /* [budget * ZBUF_CLASSES + class]; NULL until first used */
     struct mag *last; /* that a segment was freed to */
     struct marks {
-        uint8_t *base, *live; /* the region; and as in the pool, see LIVE() */
+        struct zbuf *header; /* as in the pool */
+        uint8_t *live;
         uint32_t *birth;
     } marks;
     /* The rest of them. */
     struct zbuf_pool *pool; /* NULL once the pool has gone */
-    size_t size;
-    const uint64_t *slab_id;
+    size_t units;           /* as open_units; 0 then */
     /* Under the pool's lock. */
     struct mag *in_use; /* or, when the pool has gone, all that there were */
     struct cache *next_in_pool;
@@ -271,16 +269,9 @@ struct cache {
 extern struct mag zbuf_no_mag HIDDEN; /* what `last` points to at first */
 extern __thread struct cache *zbuf_tls HIDDEN __attribute__((tls_model("initial-exec")));
 
-static inline size_t cache_offset(const struct cache *c, const void *addr)
+static inline size_t marks_unit(const struct marks *marks, const struct zbuf *zb)
 {
-    return (size_t)((uintptr_t)addr - (uintptr_t)c->marks.base);
-}
-/* How many KiB into the region it is. Where that is not a whole number it is a huge one: so one
- * comparison says whether a segment may begin there. */
-static inline size_t marks_unit(const struct marks *k, const void *addr)
-{
-    size_t off = (size_t)((uintptr_t)addr - (uintptr_t)k->base);
-    return off >> SEG_SHIFT | off << (64 - SEG_SHIFT);
+    return unit_from(marks->header, zb);
 }
 static inline struct mag *cache_mag(const struct cache *c, uint32_t budget, uint32_t cls)
 {
@@ -366,8 +357,10 @@ struct mirror;
 
 struct zbuf_pool {
     struct region region;
-    uint64_t *slab_id; /* of each slab; SLAB_NONE = free. Read without the lock. */
-    uint8_t *live;     /* of each segment, as birth: see birth_of() */
+    struct region headers;
+    struct zbuf *header; /* SLAB_SEGS_MAX for each slab: see pool_unit() */
+    uint32_t *slab_cls;  /* of each slab; CLASS_NONE = free. Read without the lock. */
+    uint8_t *live;       /* of each segment, as birth: see birth_of() */
     uint32_t *birth;
     struct depot **depot; /* [budget * ZBUF_CLASSES + class], NULL where there is none */
     uint8_t flags;        /* of fresh segments */
@@ -410,17 +403,55 @@ static inline struct zbuf_pool *pool_mutable(const struct zbuf_pool *pool)
     return (struct zbuf_pool *)pool;
 }
 
+/* Which header it is. */
+static inline uint32_t pool_unit(const struct zbuf_pool *pool, const struct zbuf *zb)
+{
+    return (uint32_t)(zb - pool->header);
+}
+static inline uint32_t pool_units(const struct zbuf_pool *pool)
+{
+    return (uint32_t)(pool->region.size >> SEG_SHIFT);
+}
+/* Is zb one of the pool's headers, in use or not? */
+static inline bool pool_has(const struct zbuf_pool *pool, const void *zb)
+{
+    return unit_from(pool->header, zb) < pool_units(pool);
+}
+
+static inline unsigned slab_class(const struct zbuf_pool *pool, uint32_t slab)
+{
+    return __atomic_load_n(&pool->slab_cls[slab], __ATOMIC_RELAXED);
+}
+
 /* The segment that addr lies in, live or not; NULL if it is in no slab that has a class. */
 static inline struct zbuf *pool_seg(const struct zbuf_pool *pool, const void *addr, unsigned *cls)
 {
     size_t off = (size_t)((uintptr_t)addr - (uintptr_t)pool->region.base);
     if (unlikely(off >= pool->region.size))
         return NULL;
-    uint64_t id = __atomic_load_n(&pool->slab_id[off >> SLAB_SHIFT], __ATOMIC_RELAXED);
-    *cls = slab_cls(id);
-    if (unlikely(id == SLAB_NONE))
+    *cls = slab_class(pool, (uint32_t)(off >> SLAB_SHIFT));
+    if (unlikely(*cls == CLASS_NONE))
         return NULL;
-    return (struct zbuf *)(void *)(pool->region.base + (off & ~(size_t)slab_mask(id)));
+    size_t seg = (off & (ZBUF_SLAB - 1)) >> (SEG_SHIFT + *cls);
+    return &pool->header[(off >> SLAB_SHIFT) * SLAB_SEGS_MAX + seg];
+}
+
+/* Is zb the header of a segment, live or not? */
+static inline bool pool_seg_is(const struct zbuf_pool *pool, const struct zbuf *zb, unsigned *cls)
+{
+    if (!pool_has(pool, zb))
+        return false;
+    *cls = slab_class(pool, pool_unit(pool, zb) / SLAB_SEGS_MAX);
+    return *cls != CLASS_NONE && pool_unit(pool, zb) % SLAB_SEGS_MAX < class_segs(*cls);
+}
+
+/* The first address of a segment, even if its header is damaged. */
+static inline uint8_t *pool_first(const struct zbuf_pool *pool, const struct zbuf *zb)
+{
+    uint32_t unit = pool_unit(pool, zb), slab = unit / SLAB_SEGS_MAX;
+    size_t seg = unit % SLAB_SEGS_MAX;
+    return pool->region.base + (size_t)slab * ZBUF_SLAB +
+           (seg << (SEG_SHIFT + slab_class(pool, slab)));
 }
 
 /* A borrowed link keeps in its header which segment it was lent from. */
@@ -429,16 +460,16 @@ static inline struct zbuf *lender(const struct zbuf *link)
     return pointer(link->priv);
 }
 
-/* Two arrays have an entry for each KiB: whether a live segment begins there, and of which class,
- * and since when it is live. They are outside of the segments, so that stray writes don't reach
- * them and so that allocation need not touch a header that another thread has in its cache. And
- * they are two because a thread that frees writes only to the first, which is as small as it can
- * be.
+/* Beside the headers, two arrays have an entry for each: whether its segment is live, and of which
+ * class, and since when. They are not in the headers so that allocation need not touch one that
+ * another thread has in its cache. And they are two because a thread that frees writes only to the
+ * first, which is as small as it can be.
  *
  * A segment that is live is marked so. One that is free is not, but for those on their way through
  * a depot: see there. */
-#define LIVE(cls)   ((uint8_t)((cls) + 1))
-#define BIRTH_SHIFT 24 /* units of 2^24 ns last for 834 days */
+#define LIVE(cls)      ((uint8_t)((cls) + 1))
+#define LIVE_CLS(live) ((live)-1u)
+#define BIRTH_SHIFT    24 /* units of 2^24 ns last for 834 days */
 static inline uint32_t birth_of(uint64_t clock_ns)
 {
     return (uint32_t)(clock_ns >> BIRTH_SHIFT);
@@ -446,14 +477,6 @@ static inline uint32_t birth_of(uint64_t clock_ns)
 static inline uint64_t age_of(uint32_t birth, uint64_t now_ns)
 {
     return (uint64_t)(birth_of(now_ns) - birth) << BIRTH_SHIFT;
-}
-static inline uint32_t pool_unit(const struct zbuf_pool *pool, const struct zbuf *zb)
-{
-    return (uint32_t)(((uintptr_t)zb - (uintptr_t)pool->region.base) >> SEG_SHIFT);
-}
-static inline struct zbuf *pool_unit_seg(const struct zbuf_pool *pool, uint32_t unit)
-{
-    return (struct zbuf *)(void *)(pool->region.base + ((size_t)unit << SEG_SHIFT));
 }
 static inline bool is_live(const struct zbuf_pool *pool, const struct zbuf *zb)
 {
@@ -491,9 +514,10 @@ void waiters_drop(struct zbuf_budget *b);
 /* cache.c */
 /* The calling thread's cache of pool; NULL if there is no memory for one. Not under the lock. */
 struct cache *cache_get(struct zbuf_pool *pool);
-/* The calling thread's cache of the pool that addr lies in; NULL if it is in none. */
-struct cache *cache_of_addr(const void *addr);
-struct zbuf_pool *pool_of_addr(const void *addr); /* among all pools; not under a lock */
+/* The calling thread's cache of the pool that zb is a header of; NULL if it is of none. */
+struct cache *cache_of(const struct zbuf *zb);
+/* Among all pools; not under a lock. Of an address in its region, or among its headers. */
+struct zbuf_pool *pool_of_addr(const void *addr);
 void pool_register(struct zbuf_pool *pool);
 void pool_unregister(struct zbuf_pool *pool); /* also takes the caches from their threads */
 /* At the end of a program, which waits for nobody: a child of fork() may have inherited a lock that
@@ -558,7 +582,7 @@ void debug_close(struct zbuf_pool *pool);
 void debug_alloc(struct zbuf_pool *pool, struct zbuf *zb, const void *site); /* now live */
 void debug_free(struct zbuf_pool *pool, struct zbuf *zb, unsigned cls);      /* about to be free */
 void debug_own(struct zbuf_pool *pool, struct zbuf *zb);                     /* owner changed */
-void debug_grown(struct zbuf_pool *pool, uint8_t *slab, unsigned cls);
+void debug_grown(struct zbuf_pool *pool, uint32_t slab, unsigned cls);
 const struct debug_side *debug_side_of(const struct zbuf_pool *pool, const struct zbuf *zb);
 
 #endif

@@ -27,13 +27,14 @@ void mirror_open(struct zbuf_pool *pool, bool wanted)
     m->budget_size = sizeof m->budget[0];
     m->side_size = sizeof(struct debug_side);
     m->base = (uintptr_t)pool->region.base;
-    m->slab_id = (uintptr_t)pool->slab_id;
+    m->header = (uintptr_t)pool->header;
+    m->slab_cls = (uintptr_t)pool->slab_cls;
     m->live = (uintptr_t)pool->live;
     m->birth = (uintptr_t)pool->birth;
     m->depots = (uintptr_t)&pool->depots;
     m->caches = (uintptr_t)&pool->caches;
     m->slabs = pool->slabs;
-    m->side = pool->debug ? (uintptr_t)debug_side_of(pool, (void *)pool->region.base) : 0;
+    m->side = pool->debug ? (uintptr_t)debug_side_of(pool, pool->header) : 0;
     pool->mirror = m;
     pool->mirror_fd = fd;
     pool_lock(pool);

@@ -20,7 +20,7 @@ struct mirror {
     uint32_t closed;
     uint64_t clock_ns, written_ns; /* the pool's time, and CLOCK_MONOTONIC, when last written */
     /* Where things are in the other process. */
-    uint64_t base, slab_id, live, birth, side, depots, caches;
+    uint64_t base, header, slab_cls, live, birth, side, depots, caches;
     uint32_t slabs, budgets_used;
     struct zbuf_pool_stat pool;
     struct zbuf_budget_stat budget[ZBUF_BUDGETS]; /* by id; name[0] and id 0 if not in use */

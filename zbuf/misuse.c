@@ -33,10 +33,21 @@ static void print_age(uint64_t age_ns)
 _Noreturn void zbuf_misuse(const struct zbuf_pool *pool, const void *addr, const char *what)
 {
     unsigned cls;
-    const struct zbuf *zb = pool ? pool_seg(pool, addr, &cls) : NULL;
+    if (!pool)
+        pool = pool_of_addr(addr);
+    const struct zbuf *zb = NULL;
+    size_t offset = 0; /* in the segment; also of its header */
+    if (pool && pool_has(pool, addr)) {
+        zb = pool_seg_is(pool, addr, &cls) ? addr : NULL;
+    } else if (pool) {
+        zb = pool_seg(pool, addr, &cls);
+        offset = zb ? (uintptr_t)addr % class_size(cls) : 0;
+    }
     fprintf(stderr, "zbuf: %s: address %p", what, addr);
-    if (pool && !zb && zbuf_pool_contains(pool, addr))
-        fputs(", in a slab that is not in use", stderr);
+    if (pool && !zb)
+        fputs(zbuf_pool_contains(pool, addr) ? ", in a slab that is not in use"
+                                             : ", a header that is not in use",
+              stderr);
     else if (!zb)
         fputs(", in no pool's region", stderr);
     if (zb) {
@@ -46,9 +57,8 @@ _Noreturn void zbuf_misuse(const struct zbuf_pool *pool, const void *addr, const
         fprintf(stderr,
                 ", offset %zu in %s segment %p of class %u bytes, refcount %u, owner %u (%s), "
                 "generation %u",
-                (size_t)((uintptr_t)addr - (uintptr_t)zb), is_live(pool, zb) ? "live" : "free",
-                (const void *)zb, class_size(cls), zbuf_refcount(zb), owner,
-                owner_name(pool, owner), zb->generation);
+                offset, is_live(pool, zb) ? "live" : "free", (const void *)pool_first(pool, zb),
+                class_size(cls), zbuf_refcount(zb), owner, owner_name(pool, owner), zb->generation);
         if (is_live(pool, zb))
             print_age(age_of(pool->birth[pool_unit(pool, zb)], now));
         print_site(side ? side->site : 0);

@@ -10,13 +10,15 @@
 
 static void pool_release(struct zbuf_pool *pool)
 {
+    if (pool->headers.base)
+        region_unmap(&pool->headers);
     if (pool->region.base)
         region_unmap(&pool->region);
     depots_free(pool);
     if (pool->depot)
         munmap((void *)pool->depot, TABLE_BYTES);
     free(pool->slab);
-    free(pool->slab_id);
+    free(pool->slab_cls);
     free(pool->live);
     free(pool->birth);
     free(pool->budget);
@@ -28,6 +30,10 @@ static int pool_build(struct zbuf_pool *pool, const struct zbuf_pool_config *cfg
     int err = region_map(&pool->region, cfg, size);
     if (err)
         return err;
+    err = region_map_unreserved(&pool->headers, cfg, pool_units(pool) * sizeof *pool->header);
+    if (err)
+        return err;
+    pool->header = (struct zbuf *)(void *)pool->headers.base;
     pool->slabs = (uint32_t)(pool->region.size / ZBUF_SLAB);
     pool->budget = calloc(ZBUF_BUDGETS, sizeof *pool->budget);
     if (!pool->budget || slabs_init(pool) != 0)

@@ -216,24 +216,27 @@ static int fetch_for(const void *rd, uint64_t addr, void *dst, size_t len)
 static int add_slab(const struct zbuf_reader *rd, uint32_t slab, unsigned cls,
                     const struct transit *transit, struct oldest *oldest)
 {
-    const uint32_t units = class_size(cls) >> SEG_SHIFT;
+    const uint32_t first = slab * SLAB_SEGS_MAX;
     const uint64_t base = rd->m->base + (uint64_t)slab * ZBUF_SLAB;
     uint8_t live[SLAB_SEGS_MAX];
-    uint32_t birth[SLAB_SEGS_MAX];
+    uint32_t birth[SLAB_SEGS_MAX], seg[BATCH];
     struct zbuf header[BATCH];
-    uint64_t addr[BATCH];
+    uint64_t header_at[BATCH];
     int err = fetch(rd, rd->m->live + (uint64_t)slab * sizeof live, live, sizeof live);
     if (!err)
         err = fetch(rd, rd->m->birth + (uint64_t)slab * sizeof birth, birth, sizeof birth);
-    for (uint32_t i = 0; !err && i < SLAB_SEGS_MAX;) {
+    for (uint32_t i = 0; !err && i < class_segs(cls);) {
         unsigned n = 0;
-        for (; i < SLAB_SEGS_MAX && n < BATCH; i += units) {
-            if (live[i] && !transit_has(transit, slab * SLAB_SEGS_MAX + i))
-                addr[n++] = base + ((uint64_t)i << SEG_SHIFT);
+        for (; i < class_segs(cls) && n < BATCH; i++) {
+            if (!live[i] || transit_has(transit, first + i))
+                continue;
+            header_at[n] = rd->m->header + (uint64_t)(first + i) * sizeof header[0];
+            seg[n++] = i;
         }
-        err = n > 0 ? fetch_headers(rd, addr, header, n) : 0;
+        err = n > 0 ? fetch_headers(rd, header_at, header, n) : 0;
         for (unsigned k = 0; !err && k < n; k++)
-            oldest_add(oldest, addr[k], &header[k], birth[(addr[k] - base) >> SEG_SHIFT]);
+            oldest_add(oldest, base + (uint64_t)seg[k] * class_size(cls), &header[k],
+                       birth[seg[k]]);
     }
     return err;
 }
@@ -242,7 +245,7 @@ static int walk(const struct zbuf_reader *rd, struct oldest *oldest)
 {
     const struct mirror *m = rd->m;
     const uint32_t slabs = __atomic_load_n(&m->slabs, __ATOMIC_RELAXED);
-    uint64_t id[BATCH];
+    uint32_t cls[BATCH];
     if (gone(rd))
         return -ESTALE;
     if (slabs > POOL_SLABS_MAX)
@@ -254,10 +257,9 @@ static int walk(const struct zbuf_reader *rd, struct oldest *oldest)
     for (uint32_t i = 0; !err && i < slabs; i++) {
         uint32_t left = slabs - i, n = left < BATCH ? left : BATCH;
         if (i % BATCH == 0)
-            err = fetch(rd, m->slab_id + i * sizeof id[0], id, n * sizeof id[0]);
-        uint32_t cls = err ? CLASS_NONE : slab_cls(id[i % BATCH]);
-        if (cls < ZBUF_CLASSES)
-            err = add_slab(rd, i, cls, &transit, oldest);
+            err = fetch(rd, m->slab_cls + i * sizeof cls[0], cls, n * sizeof cls[0]);
+        if (!err && cls[i % BATCH] < ZBUF_CLASSES)
+            err = add_slab(rd, i, cls[i % BATCH], &transit, oldest);
     }
     transit_close(&transit);
     if (err)
@@ -273,7 +275,10 @@ int zbuf_reader_holders(const struct zbuf_reader *rd, struct zbuf_holder *out, u
     int live = walk(rd, &oldest);
     for (unsigned i = 0; m->side && i < max && (int)i < live; i++) {
         struct debug_side side;
-        uint64_t at = (out[i].addr - m->base) >> SEG_SHIFT;
+        if (out[i].size == 0) /* what is not ours to trust */
+            continue;
+        uint64_t off = out[i].addr - m->base, seg = off % ZBUF_SLAB / out[i].size;
+        uint64_t at = off / ZBUF_SLAB * SLAB_SEGS_MAX + seg;
         if (fetch(rd, m->side + at * sizeof side, &side, sizeof side) == 0)
             out[i].site = side.site;
     }

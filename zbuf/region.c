@@ -1,4 +1,5 @@
-/* region.c - one contiguous piece of memory, aligned to a slab.
+/* region.c - one contiguous piece of memory, aligned to a slab: for segments, and for their
+ * headers.
  *
  * Tried in this order: 1 GiB pages where asked for, 2 MiB pages from the system's reserve (there if
  * the administrator has set some aside; nothing is changed to get them), transparent huge pages,
@@ -93,12 +94,8 @@ static bool map_huge(struct region *r, const struct zbuf_pool_config *cfg, size_
     return true;
 }
 
-int region_map(struct region *r, const struct zbuf_pool_config *cfg, size_t size)
+int region_map_unreserved(struct region *r, const struct zbuf_pool_config *cfg, size_t size)
 {
-    if (cfg->try_1g && map_huge(r, cfg, (size + GIB - 1) & ~(GIB - 1), ZBUF_PAGES_HUGE_1G))
-        return 0;
-    if (!cfg->no_huge && map_huge(r, cfg, size, ZBUF_PAGES_HUGE_2M))
-        return 0;
     uint8_t *base = map_aligned(size);
     if (!base)
         return -ENOMEM;
@@ -112,6 +109,15 @@ int region_map(struct region *r, const struct zbuf_pool_config *cfg, size_t size
     }
     *r = (struct region){base, size, pages};
     return 0;
+}
+
+int region_map(struct region *r, const struct zbuf_pool_config *cfg, size_t size)
+{
+    if (cfg->try_1g && map_huge(r, cfg, (size + GIB - 1) & ~(GIB - 1), ZBUF_PAGES_HUGE_1G))
+        return 0;
+    if (!cfg->no_huge && map_huge(r, cfg, size, ZBUF_PAGES_HUGE_2M))
+        return 0;
+    return region_map_unreserved(r, cfg, size);
 }
 
 void region_unmap(struct region *r)

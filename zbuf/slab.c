@@ -59,12 +59,12 @@ static void bucket_update(struct zbuf_pool *pool, unsigned cls, uint32_t idx)
 int slabs_init(struct zbuf_pool *pool)
 {
     pool->slab = calloc(pool->slabs, sizeof *pool->slab);
-    pool->slab_id = malloc(pool->slabs * sizeof *pool->slab_id);
+    pool->slab_cls = malloc(pool->slabs * sizeof *pool->slab_cls);
     pool->live = calloc(pool->region.size >> SEG_SHIFT, sizeof *pool->live);
     pool->birth = calloc(pool->region.size >> SEG_SHIFT, sizeof *pool->birth);
-    if (!pool->slab || !pool->slab_id || !pool->live || !pool->birth)
+    if (!pool->slab || !pool->slab_cls || !pool->live || !pool->birth)
         return -ENOMEM;
-    memset(pool->slab_id, 0xff, pool->slabs * sizeof *pool->slab_id); /* SLAB_NONE */
+    memset(pool->slab_cls, 0xff, pool->slabs * sizeof *pool->slab_cls); /* CLASS_NONE */
     for (unsigned c = 0; c < ZBUF_CLASSES; c++)
         for (unsigned i = 0; i < SLAB_BUCKETS; i++)
             pool->cls[c].bucket[i] = NO_SLAB;
@@ -88,12 +88,12 @@ unsigned store_take(struct zbuf_pool *pool, unsigned cls, struct zbuf **out, uns
             continue;
         }
         struct slab *s = &pool->slab[idx];
-        uint8_t *base = pool->region.base + (size_t)idx * ZBUF_SLAB;
+        struct zbuf *first = &pool->header[(size_t)idx * SLAB_SEGS_MAX];
         for (unsigned w = 0; got < n && s->free; w++) {
             for (; s->bits[w] && got < n; s->free--) {
                 unsigned bit = (unsigned)__builtin_ctzll(s->bits[w]);
                 s->bits[w] &= s->bits[w] - 1;
-                out[got] = (struct zbuf *)(void *)(base + (size_t)(w * 64 + bit) * class_size(cls));
+                out[got] = &first[w * 64 + bit];
                 __builtin_prefetch(out[got++], 1);
             }
         }
@@ -115,7 +115,7 @@ static void slab_release(struct zbuf_pool *pool, unsigned cls, uint32_t idx)
     c->store -= class_segs(cls);
     memset(s->bits, 0, sizeof s->bits);
     s->free = 0;
-    __atomic_store_n(&pool->slab_id[idx], SLAB_NONE, __ATOMIC_RELAXED);
+    __atomic_store_n(&pool->slab_cls[idx], CLASS_NONE, __ATOMIC_RELAXED);
     ASAN_POISON_MEMORY_REGION(pool->region.base + (size_t)idx * ZBUF_SLAB, ZBUF_SLAB);
     VALGRIND_MAKE_MEM_NOACCESS(pool->region.base + (size_t)idx * ZBUF_SLAB, ZBUF_SLAB);
     s->next = pool->free_slab;
@@ -132,9 +132,8 @@ static bool can_spare(const struct zbuf_pool *pool, unsigned cls)
 
 void store_give(struct zbuf_pool *pool, struct zbuf *zb, unsigned cls)
 {
-    size_t off = (size_t)((uint8_t *)zb - pool->region.base);
-    uint32_t idx = (uint32_t)(off >> SLAB_SHIFT);
-    uint32_t seg = (uint32_t)(off & (ZBUF_SLAB - 1)) >> (SEG_SHIFT + cls);
+    uint32_t unit = pool_unit(pool, zb), idx = unit / SLAB_SEGS_MAX;
+    uint32_t seg = unit % SLAB_SEGS_MAX;
     struct slab *s = &pool->slab[idx];
     struct class *c = &pool->cls[cls];
     uint64_t bit = 1ull << (seg & 63);
@@ -180,19 +179,15 @@ bool class_grow(struct zbuf_pool *pool, unsigned cls)
     uint8_t *base = pool->region.base + (size_t)idx * ZBUF_SLAB;
     s->lives++;
     for (uint32_t i = 0; i < segs; i++) {
-        struct zbuf *zb = (struct zbuf *)(void *)(base + (size_t)i * class_size(cls));
-        ASAN_UNPOISON_MEMORY_REGION(zb, sizeof *zb);
-        VALGRIND_MAKE_MEM_DEFINED(zb, sizeof *zb);
+        uint8_t *at = base + (size_t)i * class_size(cls);
         /* Generations of a slab's lives don't meet for 65536 allocations of one segment. */
-        *zb = (struct zbuf){.size = class_size(cls),
-                            .refcount = 1,
-                            .data = (uint8_t *)zb + ZBUF_OVERHEAD,
-                            .cls = (uint8_t)cls,
-                            .pool = pool,
-                            .generation = s->lives << 16};
+        pool->header[(size_t)idx * SLAB_SEGS_MAX + i] = (struct zbuf){.size = class_size(cls),
+                                                                      .refcount = 1,
+                                                                      .data = at + ZBUF_OVERHEAD,
+                                                                      .cls = (uint8_t)cls,
+                                                                      .first = at,
+                                                                      .generation = s->lives << 16};
     }
-    if (pool->debug)
-        debug_grown(pool, base, cls);
     for (uint32_t w = 0; w * 64 < segs; w++)
         s->bits[w] = segs - w * 64 >= 64 ? UINT64_MAX : (1ull << (segs - w * 64)) - 1;
     s->free = segs;
@@ -203,6 +198,8 @@ bool class_grow(struct zbuf_pool *pool, unsigned cls)
     c->slabs++;
     c->grown++;
     c->store += segs;
-    __atomic_store_n(&pool->slab_id[idx], slab_id(cls), __ATOMIC_RELEASE);
+    __atomic_store_n(&pool->slab_cls[idx], cls, __ATOMIC_RELEASE);
+    if (pool->debug)
+        debug_grown(pool, idx, cls);
     return true;
 }

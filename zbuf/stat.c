@@ -124,19 +124,22 @@ static void walk(struct zbuf_pool *pool, struct oldest *oldest)
     if (pool->depots) /* what is in them, or comes from one, is marked as live */
         pool_drain(pool, NULL, NULL);
     for (uint32_t i = 0; i < pool->slabs; i++) {
-        unsigned cls = slab_cls(pool->slab_id[i]);
+        unsigned cls = slab_class(pool, i);
         if (cls == CLASS_NONE)
             continue;
-        uint8_t *base = pool->region.base + (size_t)i * ZBUF_SLAB;
         for (uint32_t s = 0; s < class_segs(cls); s++) {
-            const struct zbuf *zb = (const void *)(base + (size_t)s * class_size(cls));
+            const struct zbuf *zb = &pool->header[(size_t)i * SLAB_SEGS_MAX + s];
             if (is_live(pool, zb))
-                oldest_add(oldest, (uintptr_t)zb, zb, pool->birth[pool_unit(pool, zb)]);
+                oldest_add(oldest, (uintptr_t)pool_first(pool, zb), zb,
+                           pool->birth[pool_unit(pool, zb)]);
         }
     }
     oldest_finish(oldest);
-    for (unsigned i = 0; i < oldest->max && i < oldest->live && pool->debug; i++)
-        oldest->out[i].site = debug_side_of(pool, pointer(oldest->out[i].addr))->site;
+    for (unsigned i = 0; i < oldest->max && i < oldest->live && pool->debug; i++) {
+        unsigned cls;
+        const struct zbuf *zb = pool_seg(pool, pointer(oldest->out[i].addr), &cls);
+        oldest->out[i].site = debug_side_of(pool, zb)->site;
+    }
     pool_unlock(pool);
 }
 

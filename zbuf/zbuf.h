@@ -5,10 +5,11 @@
  * one leads to its header by a table look-up and a mask. The region is also the AF_XDP UMEM: what
  * lies in it can be sent, and received into, without a copy.
  *
- *   segment:  | struct zbuf (64 bytes) | headroom (128 bytes) | payload ...                  |
- *             ^ aligned to its size                           ^ zb->data after zbuf_alloc()
+ *   segment:  | guard (64 bytes) | headroom (128 bytes) | payload ...                        |
+ *             ^ zb->first, aligned to its size          ^ zb->data after zbuf_alloc()
  *
- * The headroom takes the link, IP and TCP headers right in front of the payload.
+ * The headroom takes the link, IP and TCP headers right in front of the payload. The guard is
+ * nobody's. A segment's header, struct zbuf, lies with all others in a place of their own.
  *
  * Ownership: zbuf_alloc() gives one reference; zbuf_ref() another; zbuf_free() gives one back, and
  * the last one returns the segment to its class. Whoever holds a reference may read; only the
@@ -41,9 +42,10 @@ extern "C" {
 #define ZBUF_SEG_MAX  131072u /* largest segment */
 #define ZBUF_CLASSES  8u      /* 1K 2K 4K 8K 16K 32K 64K 128K */
 #define ZBUF_SLAB     2097152u
-#define ZBUF_HEADER   64u  /* struct zbuf at the front of each segment */
+#define ZBUF_HEADER   64u /* struct zbuf: as many bytes for each KiB of the region, outside of it */
+#define ZBUF_GUARD    64u /* at the front of each segment: debug mode sees who writes there */
 #define ZBUF_HEADROOM 128u /* for protocol headers, right after it */
-#define ZBUF_OVERHEAD (ZBUF_HEADER + ZBUF_HEADROOM)
+#define ZBUF_OVERHEAD (ZBUF_GUARD + ZBUF_HEADROOM)
 #define ZBUF_BUDGETS  16384u /* budgets a pool can have */
 #define ZBUF_NAME_MAX 24u
 
@@ -56,7 +58,8 @@ enum {
     ZBUF_CSUM_PARTIAL  /* it is not there: the sender is this machine, and left it out */
 };
 
-/* The header of a segment. Read it freely; write only `len`. */
+/* The header of a segment. Read it freely; write only `len`. As it is outside of the segment,
+ * neither a write past the end of another one nor a network card gets at it. */
 struct zbuf {
     uint32_t size;       /* of the whole segment, a class size */
     uint32_t generation; /* another with each life in which the header was written to */
@@ -71,8 +74,8 @@ struct zbuf {
     uint8_t pad[2];
     struct zbuf *next; /* next of a chain, or of whatever list the holder keeps */
     uint64_t priv;     /* private to zbuf/: zbuf_set_holder(), or what a borrowed link holds */
-    struct zbuf_pool *pool;
-    uint64_t user; /* for the holder's own use */
+    uint8_t *first;    /* first address of the segment; a multiple of its size */
+    uint64_t user;     /* for the holder's own use */
 };
 
 /* ---- the pool
@@ -112,6 +115,8 @@ ZBUF_API int zbuf_pool_destroy(struct zbuf_pool *pool);
 ZBUF_API uint8_t *zbuf_pool_base(const struct zbuf_pool *pool);
 ZBUF_API size_t zbuf_pool_size(const struct zbuf_pool *pool);
 ZBUF_API enum zbuf_pages zbuf_pool_pages(const struct zbuf_pool *pool);
+/* The pool that a segment is of. */
+ZBUF_API struct zbuf_pool *zbuf_pool_of(const struct zbuf *zb);
 /* True if addr lies in the region (not necessarily in a live segment). */
 ZBUF_API bool zbuf_pool_contains(const struct zbuf_pool *pool, const void *addr);
 ZBUF_API const char *zbuf_pages_name(enum zbuf_pages pages);
@@ -207,7 +212,7 @@ ZBUF_API void zbuf_free(struct zbuf *zb); /* drops one reference; NULL is allowe
 ZBUF_API void zbuf_free_bulk(struct zbuf **zbs, unsigned n);
 
 /* The live segment that addr lies in, or NULL if there is none (not in the region, not allocated,
- * or inside the segment's own header). O(1). */
+ * or in the guard before the headroom). O(1). */
 ZBUF_API struct zbuf *zbuf_of(const struct zbuf_pool *pool, const void *addr);
 
 ZBUF_API struct zbuf *zbuf_ref(struct zbuf *zb); /* takes one more reference; returns zb */
@@ -224,7 +229,7 @@ static inline uint32_t zbuf_refcount(const struct zbuf *zb)
 /* First byte after the segment: payload may reach up to here. */
 static inline uint8_t *zbuf_end(const struct zbuf *zb)
 {
-    return (uint8_t *)zb + zb->size;
+    return zb->first + zb->size;
 }
 #define ZBUF_FLAG_BORROWED 2u /* a chain's link whose payload lies in another segment */
 /* Payload bytes that fit from data on. Into a borrowed link nothing may be written. */

@@ -95,7 +95,7 @@ static const void *any_address(uint32_t *len)
     case 2: /* anywhere in the region, live or not, headers too */
         return zbuf_pool_base(fuzz_pool()) + take32(&t.in) % (zbuf_pool_size(fuzz_pool()) + 100);
     case 3:
-        return zb ? (uint8_t *)zb + take16(&t.in) : NULL;
+        return zb ? zb->first + take16(&t.in) : NULL;
     default:
         if (zb && *len > zbuf_room(zb))
             *len = zbuf_room(zb);

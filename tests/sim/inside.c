@@ -155,7 +155,7 @@ static uint32_t owned_list[SEGS], owned_n;
 
 static void hold(const struct zbuf *zb)
 {
-    uint64_t h = rng_mix((uintptr_t)zb >> 10);
+    uint64_t h = rng_mix((uintptr_t)zb >> 6);
     for (uint32_t i = 0; i < SEGS; i++) {
         uint32_t k = (uint32_t)(h + i) % SEGS;
         if (!owned[k].zb) {

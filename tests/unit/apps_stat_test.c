@@ -267,7 +267,7 @@ static void a_lying_file_does_no_harm(void)
         m->seq = round % 5 ? m->seq & ~1u : m->seq | 1; /* also: for ever being written */
         if (round % 4) {
             m->slabs = round % 4 == 1 ? 2 : round % 4 == 2 ? POOL_SLABS_MAX : UINT32_MAX;
-            m->base = m->slab_id = m->live = m->birth = m->side = (uintptr_t)trap;
+            m->base = m->header = m->slab_cls = m->live = m->birth = m->side = (uintptr_t)trap;
             set_lists(m, lists, (enum lie)(round % LIES));
         }
         int err = stat_mem_read(&seen, getpid(), 0, HOLDERS);

@@ -159,7 +159,7 @@ static void set_up(bool first, bool shared, unsigned sent)
     xdp_refill(x);
     for (unsigned i = 0; i < 2; i++)
         rx.descs[rx.producer++ % RING] = (struct xdp_desc){
-            .addr = addrs(&fill)[fill.consumer++ % RING] | (uint64_t)(ZBUF_HEADER + XDP_HEADROOM)
+            .addr = addrs(&fill)[fill.consumer++ % RING] | (uint64_t)(ZBUF_GUARD + XDP_HEADROOM)
                                                                << XSK_UNALIGNED_BUF_OFFSET_SHIFT,
             .len = 100,
             .options = i == 0 ? XDP_PKT_CONTD : 0};
@@ -203,7 +203,7 @@ static void works(void)
     CU_ASSERT_EQUAL(xdp_in_flight(nif), 0);
     /* The rest of a frame whose beginning was lost is no frame of its own. */
     rx.descs[rx.producer++ % RING] = (struct xdp_desc){
-        .addr = addrs(&fill)[fill.consumer++ % RING] | (uint64_t)(ZBUF_HEADER + XDP_HEADROOM)
+        .addr = addrs(&fill)[fill.consumer++ % RING] | (uint64_t)(ZBUF_GUARD + XDP_HEADROOM)
                                                            << XSK_UNALIGNED_BUF_OFFSET_SHIFT,
         .len = 60};
     CU_ASSERT_EQUAL_FATAL(xdp_rx(nif, in, 1), 1);

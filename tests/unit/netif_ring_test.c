@@ -46,7 +46,7 @@ static void kernel_receives(uint32_t len, uint32_t options)
 {
     CU_ASSERT_NOT_EQUAL_FATAL(fill.producer, fill.consumer);
     uint64_t addr = addrs(&fill)[fill.consumer++ % RING];
-    uint64_t offset = ZBUF_HEADER + XDP_HEADROOM;
+    uint64_t offset = ZBUF_GUARD + XDP_HEADROOM;
     memset(x->base + addr + offset, (int)len, len);
     rx.descs[rx.producer++ % RING] = (struct xdp_desc){
         .addr = addr | offset << XSK_UNALIGNED_BUF_OFFSET_SHIFT, .len = len, .options = options};
@@ -65,7 +65,7 @@ static void fills_the_ring_with_chunks(void)
     xdp_refill(x);
     CU_ASSERT_EQUAL(fill.producer, RING);
     for (uint32_t i = 0; i < RING; i++) {
-        const struct zbuf *zb = (const void *)(x->base + addrs(&fill)[i]);
+        const struct zbuf *zb = zbuf_of(x->nif.pool, x->base + addrs(&fill)[i] + ZBUF_GUARD);
         CU_ASSERT_EQUAL(addrs(&fill)[i] % XDP_CHUNK, 0);
         CU_ASSERT_TRUE(zb->size >= XDP_CHUNK);
     }

@@ -58,7 +58,7 @@ static void a_chain_of_frames_has_headroom_in_each(void)
     for (struct zbuf *zb = chain; zb; zb = zb->next) {
         CU_ASSERT_EQUAL(zb->len, zb->next ? 1448 : 7);
         CU_ASSERT_EQUAL(zb->size, 2048);
-        CU_ASSERT_PTR_EQUAL(zb->data, (uint8_t *)zb + ZBUF_OVERHEAD);
+        CU_ASSERT_PTR_EQUAL(zb->data, zb->first + ZBUF_OVERHEAD);
         CU_ASSERT_TRUE(zbuf_headroom_claim(zb));
     }
     CU_ASSERT_TRUE(holds(chain, 0, 100 * 1448 + 7));

@@ -193,7 +193,7 @@ static inline bool fits_under(uint32_t n, unsigned cls, uint64_t max)
 
 static inline uint32_t slab_of(const struct zbuf *zb)
 {
-    return (uint32_t)(((const uint8_t *)zb - zbuf_pool_base(m.pool)) / ZBUF_SLAB);
+    return (uint32_t)((zb->first - zbuf_pool_base(m.pool)) / ZBUF_SLAB);
 }
 
 /* A segment of slab s is live, and held by b; and is not any more. */

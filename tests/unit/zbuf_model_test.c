@@ -39,7 +39,7 @@ static uint32_t rnd(uint32_t below)
 static void occupy(struct zbuf *zb, uint32_t budget)
 {
     MUST(zb->cls < ZBUF_CLASSES && zb->size == size_of(zb->cls));
-    MUST((uintptr_t)zb % zb->size == 0);
+    MUST((uintptr_t)zb->first % zb->size == 0);
     enter(slab_of(zb), zb->cls, &m.budget[budget]);
     MUST(lives < LIVE_MAX);
     seg[lives] = (struct live){zb, zb->generation, 1, budget, op << 16 | lives};
@@ -64,7 +64,7 @@ static void inspect(const struct live *l)
     MUST(l->zb->generation == l->generation);
     MUST(zbuf_refcount(l->zb) == l->refs);
     MUST(l->zb->owner == zbuf_budget_id(m.budget[l->budget].b));
-    uint8_t *at = (uint8_t *)l->zb + ZBUF_HEADER + rnd(l->zb->size - ZBUF_HEADER);
+    uint8_t *at = l->zb->first + ZBUF_GUARD + rnd(l->zb->size - ZBUF_GUARD);
     MUST(zbuf_of(m.pool, at) == l->zb);
 }
 
@@ -95,7 +95,7 @@ static void op_alloc(void)
     if (!zb)
         return;
     MUST(zbuf_refcount(zb) == 1 && zb->len == 0 && !zb->next && !zb->headroom_busy);
-    MUST(zb->data == (uint8_t *)zb + ZBUF_OVERHEAD);
+    MUST(zb->data == zb->first + ZBUF_OVERHEAD);
     occupy(zb, (uint32_t)(b - m.budget));
 }
 
@@ -143,10 +143,10 @@ static void op_free(void)
     }
     vacate(i);
     if (rnd(8) == 0)
-        zbuf_tx_done(m.pool, (uint8_t *)zb + ZBUF_HEADER);
+        zbuf_tx_done(m.pool, zb->first + ZBUF_GUARD);
     else
         zbuf_free(zb);
-    MUST(zbuf_of(m.pool, (uint8_t *)zb + ZBUF_HEADER) == NULL);
+    MUST(zbuf_of(m.pool, zb->first + ZBUF_GUARD) == NULL);
 }
 
 static void op_free_bulk(void)

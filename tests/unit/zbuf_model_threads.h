@@ -76,7 +76,7 @@ static inline uint32_t rnd(struct worker *w, uint32_t below)
 
 static inline struct record *record_of(const struct zbuf *zb)
 {
-    size_t off = (size_t)((const uint8_t *)zb - zbuf_pool_base(m.pool));
+    size_t off = (size_t)(zb->first - zbuf_pool_base(m.pool));
     MUST(off < zbuf_pool_size(m.pool) && off % ZBUF_SEG_MIN == 0);
     return &record[off / ZBUF_SEG_MIN];
 }
@@ -115,13 +115,13 @@ static inline void inspect(const struct zbuf *zb, uint64_t value)
     const struct record *r = record_of(zb);
     uint64_t front = value, back = value;
     if (!r->lender) {
-        memcpy(&front, (const uint8_t *)zb + ZBUF_OVERHEAD, sizeof front);
+        memcpy(&front, zb->first + ZBUF_OVERHEAD, sizeof front);
         memcpy(&back, zbuf_end(zb) - sizeof back, sizeof back);
     }
     MUST(refs_of(r) > 0 && r->stamp == value);
     MUST(zb->user == value && front == value && back == value);
     MUST(zb->size == size_of(r->cls) && zb->generation == r->generation);
-    MUST(zbuf_of(m.pool, (const uint8_t *)zb + ZBUF_HEADER) == zb);
+    MUST(zbuf_of(m.pool, zb->first + ZBUF_GUARD) == zb);
     MUST(!r->lender || zbuf_of(m.pool, zb->data) == r->lender);
 }
 
@@ -138,9 +138,10 @@ static inline void adopt(struct worker *w, struct zbuf *zb, uint32_t budget, str
     uint32_t none = 0;
     MUST(__atomic_compare_exchange_n(&r->refs, &none, 1, false, __ATOMIC_RELAXED,
                                      __ATOMIC_RELAXED)); /* or it has been handed out twice */
-    MUST(zb->cls < ZBUF_CLASSES && zb->size == size_of(zb->cls) && (uintptr_t)zb % zb->size == 0);
+    MUST(zb->cls < ZBUF_CLASSES && zb->size == size_of(zb->cls) &&
+         (uintptr_t)zb->first % zb->size == 0);
     MUST(zbuf_refcount(zb) == 1 && !zb->next && !zb->headroom_busy);
-    MUST(lender || (zb->len == 0 && zb->data == (uint8_t *)zb + ZBUF_OVERHEAD));
+    MUST(lender || (zb->len == 0 && zb->data == zb->first + ZBUF_OVERHEAD));
     MUST(zb->owner == zbuf_budget_id(m.budget[budget].b));
     MUST(zb->generation != r->generation || !r->messed);
     r->budget = budget;
@@ -215,7 +216,7 @@ static inline void give_back(struct worker *w, struct ref ref)
     bool borrowed = record_of(ref.zb)->lender != NULL;
     struct ended e = end_ref(w, ref);
     if (!borrowed && rnd(w, 8) == 0)
-        zbuf_tx_done(m.pool, (uint8_t *)ref.zb + ZBUF_HEADER);
+        zbuf_tx_done(m.pool, ref.zb->first + ZBUF_GUARD);
     else
         zbuf_free(ref.zb);
     has_ended(&e);

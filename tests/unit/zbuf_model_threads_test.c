@@ -66,7 +66,8 @@ static void add_up(void)
         const struct record *r = &record[i];
         if (r->refs == 0)
             continue;
-        struct zbuf *zb = (void *)(zbuf_pool_base(m.pool) + (size_t)i * ZBUF_SEG_MIN);
+        unsigned cls;
+        struct zbuf *zb = pool_seg(m.pool, zbuf_pool_base(m.pool) + (size_t)i * ZBUF_SEG_MIN, &cls);
         inspect(zb, r->stamp);
         MUST(zbuf_refcount(zb) == r->refs);
         MUST(zb->owner == zbuf_budget_id(m.budget[r->budget].b));

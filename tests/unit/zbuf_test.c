@@ -89,13 +89,13 @@ static void each_size_gets_the_best_fitting_class(void)
             CU_ASSERT_PTR_NOT_NULL_FATAL(zb);
             CU_ASSERT_EQUAL(zb->size, size);
             CU_ASSERT_EQUAL(zb->cls, cls);
-            CU_ASSERT_EQUAL((uintptr_t)zb % size, 0);
+            CU_ASSERT_EQUAL((uintptr_t)zb->first % size, 0);
             CU_ASSERT_EQUAL(zbuf_refcount(zb), 1);
-            CU_ASSERT_PTR_EQUAL(zb->data, (uint8_t *)zb + ZBUF_OVERHEAD);
+            CU_ASSERT_PTR_EQUAL(zb->data, zb->first + ZBUF_OVERHEAD);
             CU_ASSERT_EQUAL(zbuf_room(zb), size - ZBUF_OVERHEAD);
             CU_ASSERT_EQUAL(zb->len, 0);
             CU_ASSERT_PTR_NULL(zb->next);
-            CU_ASSERT_PTR_EQUAL(zb->pool, pool);
+            CU_ASSERT_PTR_EQUAL(zbuf_pool_of(zb), pool);
             memset(zb->data, 0xee, zbuf_room(zb));
             zbuf_free(zb);
         }
@@ -126,10 +126,10 @@ static void any_address_leads_to_its_segment(void)
     struct zbuf_pool *pool = pool_of(32 * MIB);
     for (size_t bytes = 1; bytes <= ZBUF_SEG_MAX - ZBUF_OVERHEAD; bytes = bytes * 2 + 100) {
         struct zbuf *zb = zbuf_alloc(pool, bytes);
-        uint8_t *seg = (uint8_t *)zb;
+        uint8_t *seg = zb->first;
         CU_ASSERT_PTR_NULL(zbuf_of(pool, seg));
-        CU_ASSERT_PTR_NULL(zbuf_of(pool, seg + ZBUF_HEADER - 1));
-        CU_ASSERT_PTR_EQUAL(zbuf_of(pool, seg + ZBUF_HEADER), zb);
+        CU_ASSERT_PTR_NULL(zbuf_of(pool, seg + ZBUF_GUARD - 1));
+        CU_ASSERT_PTR_EQUAL(zbuf_of(pool, seg + ZBUF_GUARD), zb);
         CU_ASSERT_PTR_EQUAL(zbuf_of(pool, zb->data), zb);
         CU_ASSERT_PTR_EQUAL(zbuf_of(pool, zbuf_end(zb) - 1), zb);
         CU_ASSERT_PTR_NOT_EQUAL(zbuf_of(pool, zbuf_end(zb) + ZBUF_OVERHEAD), zb);
@@ -374,7 +374,7 @@ static void tx_done_dead(void)
     struct zbuf_pool *pool = zbuf_pool_create(NULL);
     struct zbuf *zb = zbuf_alloc(pool, 3000);
     zbuf_free(zb);
-    zbuf_tx_done(pool, (uint8_t *)zb + ZBUF_OVERHEAD);
+    zbuf_tx_done(pool, zb->first + ZBUF_OVERHEAD);
 }
 static void tx_done_foreign(void)
 {
@@ -384,9 +384,8 @@ static void tx_done_foreign(void)
 
 static void ref_foreign(void)
 {
-    struct zbuf_pool *pool = zbuf_pool_create(NULL);
     static struct zbuf foreign;
-    foreign.pool = pool;
+    zbuf_free(zbuf_alloc(zbuf_pool_create(NULL), 1));
     zbuf_ref(&foreign);
 }
 static void free_in_a_free_slab(void)
@@ -394,6 +393,19 @@ static void free_in_a_free_slab(void)
     struct zbuf_pool *pool = zbuf_pool_create(NULL);
     zbuf_free(zbuf_alloc(pool, 1));
     zbuf_free((struct zbuf *)(void *)(zbuf_pool_base(pool) + 8 * ZBUF_SLAB));
+}
+/* Where there could be a header. */
+static void free_of_no_segments_header(void)
+{
+    struct zbuf_pool *pool = zbuf_pool_create(NULL);
+    struct zbuf *zb = zbuf_alloc(pool, 3000);
+    zbuf_free(zb + 512); /* so many of 4K has a slab */
+}
+static void free_of_half_a_header(void)
+{
+    struct zbuf_pool *pool = zbuf_pool_create(NULL);
+    struct zbuf *zb = zbuf_alloc(pool, 3000);
+    zbuf_free((struct zbuf *)(void *)((uint8_t *)zb + 8));
 }
 static void refcount_gone_wild(void)
 {
@@ -432,6 +444,11 @@ static void damage_is_met_with_an_abort(void)
     SAYS("not a zbuf");
     ABORTS(free_in_a_free_slab);
     SAYS("in a slab that is not in use");
+    ABORTS(free_of_no_segments_header);
+    SAYS("not a zbuf");
+    SAYS("a header that is not in use");
+    ABORTS(free_of_half_a_header);
+    SAYS("not a zbuf");
     ABORTS(refcount_gone_wild);
     SAYS("damaged header");
     ABORTS(owner_gone_wild);
@@ -452,8 +469,8 @@ static void two_pools_in_turn(void)
     for (unsigned i = 0; i < 8; i++) {
         za[i] = zbuf_alloc(a, 1000);
         zb[i] = zbuf_alloc(b, 1000);
-        CU_ASSERT_PTR_EQUAL(za[i]->pool, a);
-        CU_ASSERT_PTR_EQUAL(zb[i]->pool, b);
+        CU_ASSERT_PTR_EQUAL(zbuf_pool_of(za[i]), a);
+        CU_ASSERT_PTR_EQUAL(zbuf_pool_of(zb[i]), b);
         CU_ASSERT_PTR_NULL(zbuf_of(a, zb[i]->data));
         zbuf_ref(za[i]); /* in the pool that was not used last */
         zbuf_free(za[i]);

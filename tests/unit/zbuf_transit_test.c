@@ -59,11 +59,18 @@ static bool is_held(const struct zbuf *zb)
     return false;
 }
 
+/* Live or not. */
+static const struct zbuf *seg_at(uint64_t addr)
+{
+    unsigned cls;
+    return pool_seg(pool, pointer(addr), &cls);
+}
+
 static unsigned taken_for_held(void)
 {
     unsigned wrong = 0;
     for (unsigned i = 0; i < SEGS; i++)
-        wrong += (zbuf_of(pool, (uint8_t *)seg[i] + ZBUF_OVERHEAD) != NULL) != is_held(seg[i]);
+        wrong += (zbuf_of(pool, seg[i]->first + ZBUF_OVERHEAD) != NULL) != is_held(seg[i]);
     return wrong;
 }
 
@@ -88,7 +95,7 @@ static void another_process_sees_that(void)
     if (live != -EPERM) { /* a sandbox may forbid it */
         CU_ASSERT_EQUAL_FATAL(live, (int)n_held);
         for (unsigned i = 0; i < n_held; i++)
-            CU_ASSERT_TRUE(is_held(pointer(h[i].addr)));
+            CU_ASSERT_TRUE(is_held(seg_at(h[i].addr)));
     }
     CU_ASSERT(depot_segs(pool, 0, 1) > 0); /* and nobody had to stop for it */
     zbuf_reader_close(rd);
@@ -152,10 +159,10 @@ static void given_in_exchange_they_are_marked_free(void)
     set_out();
     struct zbuf_budget *rx = zbuf_budget_create(pool, "rx", 0, 0);
     struct zbuf *frame = zbuf_alloc_from(rx, FITS(2048));
-    const struct zbuf *other = pool_unit_seg(pool, own_mag()->unit[own_mag()->n - 1]);
+    const struct zbuf *other = &pool->header[own_mag()->unit[own_mag()->n - 1]];
     CU_ASSERT_EQUAL(zbuf_charge(frame, zbuf_budget_app(pool)), 0);
     CU_ASSERT_EQUAL(other->owner, zbuf_budget_id(rx)); /* they have changed places */
-    CU_ASSERT_PTR_NULL(zbuf_of(pool, (const uint8_t *)other + ZBUF_OVERHEAD));
+    CU_ASSERT_PTR_NULL(zbuf_of(pool, other->first + ZBUF_OVERHEAD));
     zbuf_free(frame);
     CU_ASSERT_EQUAL(zbuf_budget_destroy(rx), 0);
     give_back();
@@ -173,7 +180,7 @@ static void of_one_in_the_depot(void)
 {
     set_out();
     const struct depot *d = pool->depots;
-    zbuf_free(pool_unit_seg(pool, d->bay[d->out % d->bays].unit[0]));
+    zbuf_free(&pool->header[d->bay[d->out % d->bays].unit[0]]);
     dprintf(STDERR_FILENO, "not seen yet, ");
     zbuf_free_bulk(held, n_held);
     zbuf_pool_destroy(pool);
