@@ -68,6 +68,7 @@ static inline uint32_t class_segs(unsigned cls)
 {
     return SLAB_SEGS_MAX >> cls;
 }
+
 /* The class of a segment that holds `bytes` of payload; bytes must be in range. */
 static inline unsigned class_for(size_t bytes)
 {
@@ -246,8 +247,8 @@ struct cache {
     /* One line, read on each operation. */
     uint32_t busy; /* its thread is between cache_begin() and cache_leave() */
     uint32_t now;  /* the birth of a segment that is allocated now */
-    /* The pool, and its size in KiB; but NULL and 0 while there is a reason (SLOW_) not to take the
-     * fast path: so one comparison says whether to, and whether it is the right pool. */
+    /* The pool, and how many headers it has; but NULL and 0 while there is a reason (SLOW_) not to
+     * take the fast path: so one comparison says whether to, and whether it is the right pool. */
     struct zbuf_pool *open;
     size_t open_units;
     struct mag **mag; /* [budget * ZBUF_CLASSES + class]; NULL until first used */

@@ -2,7 +2,7 @@
  *
  * One contiguous region, aligned to a slab (2 MiB), is cut into slabs, and each slab into segments
  * of one size class: 1K, 2K, 4K ... 128K. A segment is aligned to its size, so any address inside
- * one leads to its header by a table look-up and a mask. The region is also the AF_XDP UMEM: what
+ * one leads to its header by a table look-up and a shift. The region is also the AF_XDP UMEM: what
  * lies in it can be sent, and received into, without a copy.
  *
  *   segment:  | guard (64 bytes) | headroom (128 bytes) | payload ...                        |
