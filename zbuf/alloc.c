@@ -163,8 +163,8 @@ static inline __attribute__((always_inline)) struct zbuf *alloc_one(const struct
     if (unlikely(!m))
         return NULL;
     mag_begin(c, m);
-    uint32_t n = m->n;
-    if (unlikely(cache_open(c) != pool || n == 0)) {
+    uint32_t n;
+    if (unlikely(cache_open(c) != pool || (n = m->n) == 0)) {
         mag_leave(c, m);
         return NULL;
     }

@@ -25,7 +25,11 @@
 #define MEMBARRIER_PRIVATE_REGISTER (1 << 4)
 
 #define BATCH_FIRST 4u
-#define YIELDS_MAX  65536u /* waited for a thread that was preempted between enter and leave */
+/* How long is waited for a thread that was preempted between begin and leave. It may be the one
+ * whose core this thread runs on, with a priority that never gives it up unless it sleeps. */
+#define YIELDS_MAX 1024u
+#define NAPS_MAX   20000u
+#define NAP_NS     50000u
 
 /* Of no pool: what zbuf_tls points to before the first operation. */
 struct mag zbuf_no_mag;                                  /* of cap 0 */
@@ -226,7 +230,7 @@ struct cache *cache_of(const struct zbuf *zb)
 struct zbuf_pool *zbuf_pool_of(const struct zbuf *zb)
 {
     struct cache *c = zbuf_tls;
-    if (marks_unit(&c->marks, zb) < c->units)
+    if (marks_unit(&c->marks, zb) < __atomic_load_n(&c->units, __ATOMIC_RELAXED))
         return c->pool;
     return pool_of_addr(zb);
 }
@@ -406,10 +410,13 @@ static bool is_out(struct cache *c)
 }
 static bool other_is_out(struct cache *c)
 {
-    for (unsigned i = 0; i < YIELDS_MAX; i++) {
+    for (unsigned i = 0; i < YIELDS_MAX + NAPS_MAX; i++) {
         if (is_out(c))
             return true;
-        sched_yield();
+        if (i < YIELDS_MAX)
+            sched_yield();
+        else
+            nanosleep(&(struct timespec){.tv_nsec = NAP_NS}, NULL);
     }
     return false;
 }

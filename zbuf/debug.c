@@ -15,7 +15,7 @@
 #define GUARD 0xfd
 
 struct debug {
-    struct debug_side *side; /* [offset / 1 KiB] */
+    struct debug_side *side; /* [pool_unit()] */
     uint8_t *copy, *watched; /* [offset]: the byte as it was, and how often it is watched */
     pthread_mutex_t watch_lock;
     bool fill; /* not under valgrind, which does it better */
@@ -94,8 +94,8 @@ static bool all_are(const uint8_t *p, size_t n, uint8_t byte)
 static bool guard_is_whole(const struct zbuf_pool *pool, const struct zbuf *zb)
 {
 #ifdef ZBUF_ASAN /* finds this itself, and would take us for the one who did it */
-    (void)zb;
-    return pool != NULL;
+    (void)pool, (void)zb;
+    return true;
 #else
     return !pool->debug->fill || all_are(pool_first(pool, zb), ZBUF_GUARD, GUARD);
 #endif
@@ -145,7 +145,7 @@ static void fill_freed(const struct zbuf_pool *pool, struct zbuf *zb, uint32_t s
 void debug_grown(struct zbuf_pool *pool, uint32_t slab, unsigned cls)
 {
     for (uint32_t i = 0; i < class_segs(cls); i++) {
-        struct zbuf *zb = &pool->header[(size_t)slab * SLAB_SEGS_MAX + i];
+        struct zbuf *zb = slab_seg(pool, slab, i);
         *side_of(pool, zb) = (struct debug_side){
             .size = zb->size, .generation = zb->generation, .cls = zb->cls, .owner = zb->owner};
         ASAN_UNPOISON_MEMORY_REGION(zb->first, zb->size);
@@ -196,7 +196,7 @@ void zbuf_debug_check(struct zbuf_pool *pool)
         if (cls == CLASS_NONE)
             continue;
         for (uint32_t s = 0; s < class_segs(cls); s++) {
-            const struct zbuf *zb = &pool->header[(size_t)i * SLAB_SEGS_MAX + s];
+            const struct zbuf *zb = slab_seg(pool, i, s);
             uint8_t *payload = payload_of(pool, zb);
             check_header(pool, zb);
             if (side_of(pool, zb)->live)

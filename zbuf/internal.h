@@ -419,6 +419,11 @@ static inline bool pool_has(const struct zbuf_pool *pool, const void *zb)
     return unit_from(pool->header, zb) < pool_units(pool);
 }
 
+/* A slab's i-th header. */
+static inline struct zbuf *slab_seg(const struct zbuf_pool *pool, uint32_t slab, uint32_t i)
+{
+    return &pool->header[(size_t)slab * SLAB_SEGS_MAX + i];
+}
 static inline unsigned slab_class(const struct zbuf_pool *pool, uint32_t slab)
 {
     return __atomic_load_n(&pool->slab_cls[slab], __ATOMIC_RELAXED);
@@ -430,11 +435,11 @@ static inline struct zbuf *pool_seg(const struct zbuf_pool *pool, const void *ad
     size_t off = (size_t)((uintptr_t)addr - (uintptr_t)pool->region.base);
     if (unlikely(off >= pool->region.size))
         return NULL;
-    *cls = slab_class(pool, (uint32_t)(off >> SLAB_SHIFT));
+    uint32_t slab = (uint32_t)(off >> SLAB_SHIFT);
+    *cls = slab_class(pool, slab);
     if (unlikely(*cls == CLASS_NONE))
         return NULL;
-    size_t seg = (off & (ZBUF_SLAB - 1)) >> (SEG_SHIFT + *cls);
-    return &pool->header[(off >> SLAB_SHIFT) * SLAB_SEGS_MAX + seg];
+    return slab_seg(pool, slab, (uint32_t)(off & (ZBUF_SLAB - 1)) >> (SEG_SHIFT + *cls));
 }
 
 /* Is zb the header of a segment, live or not? */
@@ -571,7 +576,7 @@ _Noreturn void zbuf_misuse(const struct zbuf_pool *pool, const void *addr, const
 void zbuf_leaks(struct zbuf_pool *pool, const char *when); /* prints who holds what */
 
 /* debug.c: under the lock */
-struct debug_side { /* of each segment, by its first KiB */
+struct debug_side { /* of each segment, as its header */
     uint64_t site;  /* address of the call that allocated it */
     uint32_t size, generation;
     uint16_t owner;

@@ -88,7 +88,7 @@ unsigned store_take(struct zbuf_pool *pool, unsigned cls, struct zbuf **out, uns
             continue;
         }
         struct slab *s = &pool->slab[idx];
-        struct zbuf *first = &pool->header[(size_t)idx * SLAB_SEGS_MAX];
+        struct zbuf *first = slab_seg(pool, idx, 0);
         for (unsigned w = 0; got < n && s->free; w++) {
             for (; s->bits[w] && got < n; s->free--) {
                 unsigned bit = (unsigned)__builtin_ctzll(s->bits[w]);
@@ -181,12 +181,12 @@ bool class_grow(struct zbuf_pool *pool, unsigned cls)
     for (uint32_t i = 0; i < segs; i++) {
         uint8_t *at = base + (size_t)i * class_size(cls);
         /* Generations of a slab's lives don't meet for 65536 allocations of one segment. */
-        pool->header[(size_t)idx * SLAB_SEGS_MAX + i] = (struct zbuf){.size = class_size(cls),
-                                                                      .refcount = 1,
-                                                                      .data = at + ZBUF_OVERHEAD,
-                                                                      .cls = (uint8_t)cls,
-                                                                      .first = at,
-                                                                      .generation = s->lives << 16};
+        *slab_seg(pool, idx, i) = (struct zbuf){.size = class_size(cls),
+                                                .refcount = 1,
+                                                .data = at + ZBUF_OVERHEAD,
+                                                .cls = (uint8_t)cls,
+                                                .first = at,
+                                                .generation = s->lives << 16};
     }
     for (uint32_t w = 0; w * 64 < segs; w++)
         s->bits[w] = segs - w * 64 >= 64 ? UINT64_MAX : (1ull << (segs - w * 64)) - 1;

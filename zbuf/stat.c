@@ -128,7 +128,7 @@ static void walk(struct zbuf_pool *pool, struct oldest *oldest)
         if (cls == CLASS_NONE)
             continue;
         for (uint32_t s = 0; s < class_segs(cls); s++) {
-            const struct zbuf *zb = &pool->header[(size_t)i * SLAB_SEGS_MAX + s];
+            const struct zbuf *zb = slab_seg(pool, i, s);
             if (is_live(pool, zb))
                 oldest_add(oldest, (uintptr_t)pool_first(pool, zb), zb,
                            pool->birth[pool_unit(pool, zb)]);

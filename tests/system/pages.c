@@ -2,8 +2,8 @@
  *
  *   pages [1g] [nohuge] [node=N] [mib=N]
  *
- * Prints what kind of pages zest says they are, and the region's address as /proc has it, or the
- * error; then waits until its standard input ends. */
+ * Prints what kind of pages zest says they are, and where the headers and the region are, as /proc
+ * has it, or the error; then waits until its standard input ends. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,8 +34,11 @@ int main(int argc, char **argv)
         printf("refused: %s\n", strerror(errno));
         return 1;
     }
-    printf("%s: %zu MiB at %lx\n", zbuf_pages_name(zbuf_pool_pages(pool)),
-           zbuf_pool_size(pool) >> 20, (unsigned long)(uintptr_t)zbuf_pool_base(pool));
+    struct zbuf *first = zbuf_alloc(pool, 1); /* nobody else has one: its header is the first */
+    printf("%s: %zu MiB with headers from %lx at %lx\n", zbuf_pages_name(zbuf_pool_pages(pool)),
+           zbuf_pool_size(pool) >> 20, (unsigned long)(uintptr_t)first,
+           (unsigned long)(uintptr_t)zbuf_pool_base(pool));
+    zbuf_free(first);
     fflush(stdout);
     char c;
     while (read(0, &c, 1) > 0)

@@ -64,7 +64,7 @@ static void an_idle_slab_serves_another_class(void)
     CU_ASSERT_EQUAL(stat_of(pool).cls[0].slabs, 0);
     CU_ASSERT_EQUAL(stat_of(pool).cls[0].shrunk, 1);
     CU_ASSERT_NOT_EQUAL(zb->generation, generation);
-    /* What was a segment's header may now be inside another one. */
+    /* What was the front of a segment may now be inside another one. */
     CU_ASSERT_PTR_EQUAL(zbuf_of(pool, zb->first + 1024), zb);
     zbuf_free(zb);
     done_with(pool);

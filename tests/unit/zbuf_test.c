@@ -486,7 +486,8 @@ static void two_pools_in_turn(void)
     done_with(b);
 }
 
-/* The pool that was used last has gone, and its magazines with it. */
+/* The pool that was used last has gone; the thread still looks into the magazine that it used
+ * there. */
 static void the_last_pool_has_gone(void)
 {
     for (unsigned first = 0; first < 4; first++) { /* what is done first after that */

@@ -251,6 +251,36 @@ static void a_pool_may_go_before_a_thread_that_used_it(void)
     done_with(other);
 }
 
+/* ---- one that was preempted at the worst moment */
+
+static void *is_not_run(void *arg)
+{
+    zbuf_free(zbuf_alloc(pool, FITS(2048))); /* some are at hand now */
+    cache_begin(zbuf_tls);
+    reach(1);
+    usleep(200000); /* longer than yielding alone goes on */
+    cache_leave(zbuf_tls);
+    wait_for(2);
+    return arg;
+}
+
+/* Its hoard is waited for. */
+static void a_thread_that_is_not_run_is_waited_for(void)
+{
+    static struct zbuf *all[1024];
+    pthread_t t;
+    play.stage = 0;
+    pool = pool_of(2 * MIB);
+    CU_ASSERT_EQUAL_FATAL(pthread_create(&t, NULL, is_not_run, NULL), 0);
+    wait_for(1);
+    unsigned n = zbuf_alloc_bulk(zbuf_budget_app(pool), FITS(2048), all, 1024);
+    CU_ASSERT_EQUAL(n, 1024);
+    reach(2);
+    pthread_join(t, NULL);
+    zbuf_free_bulk(all, n);
+    done_with(pool);
+}
+
 /* ---- exhaustion while others are busy */
 
 static bool stop;
@@ -410,6 +440,6 @@ CHECK_MAIN("zbuf_thread", CHECK(freed_on_another_thread), CHECK(any_first_act_wi
            CHECK(a_sleeping_threads_hoard_is_not_lost), CHECK(a_depot_lies_between_two_threads),
            CHECK(a_thread_that_ends_gives_back_its_hoard),
            CHECK(a_pool_may_go_before_a_thread_that_used_it),
-           CHECK(short_of_memory_among_busy_threads), CHECK(references_are_shared),
-           CHECK(owned_references_can_be_shared), CHECK(the_last_of_two_frees_it),
-           CHECK(one_thread_frees_what_another_waits_for))
+           CHECK(a_thread_that_is_not_run_is_waited_for), CHECK(short_of_memory_among_busy_threads),
+           CHECK(references_are_shared), CHECK(owned_references_can_be_shared),
+           CHECK(the_last_of_two_frees_it), CHECK(one_thread_frees_what_another_waits_for))

@@ -28,21 +28,26 @@ open_pool() { # open_pool OPTION...: a pool, kept open. SAID is what zest says o
     done
     SAID=$(cat out)
     BASE=${SAID##* at }
+    HEADERS=${SAID##* from }
     # timeout is the parent of the one that we look at.
     PID=$(grep -l "^$BASE-\|^$BASE " /proc/[0-9]*/maps 2>/dev/null | grep -v self | sed 's|/proc/||; s|/maps||' | head -n 1)
     echo "zest: $SAID"
     [ -n "$PID" ] || return 1
     MAP=$(grep "^$BASE " /proc/$PID/numa_maps)
+    HEADERS_MAP=$(grep "^${HEADERS%% *} " /proc/$PID/numa_maps)
     KB=$(awk -v base="$BASE" '$1 ~ "^" base "-" { on = 1 } on && /^'"${WHAT:-KernelPageSize}"':/ { print $2; exit }' /proc/$PID/smaps)
     echo "kernel: $MAP; ${WHAT:-KernelPageSize} $KB kB"
+    echo "headers: $HEADERS_MAP"
 }
 closed() {
     exec 4>&-
     wait
 }
-on_node_1_only() {
-    case $MAP in *" N0="*) return 1 ;; *" N1="*) return 0 ;; esac
-    return 1
+only_on() { # only_on NODE OTHER: the region, and the headers
+    local map
+    for map in "$MAP" "$HEADERS_MAP"; do
+        case $map in *" N$2="*) return 1 ;; *" N$1="*) ;; *) return 1 ;; esac
+    done
 }
 says() { # says START-OF-WHAT-ZEST-SAYS
     case $SAID in "$1"*) return 0 ;; esac
@@ -52,7 +57,7 @@ it_is() { # it_is WHAT-ZEST-SAYS SMAPS-FIELD KB OPTION...: so it is, by the kern
     local what=$1 field=$2 kb=$3 status=0
     shift 3
     WHAT=$field
-    open_pool "$@" && says "$what: " && [ "$KB" = "$kb" ] && on_node_1_only || status=1
+    open_pool "$@" && says "$what: " && [ "$KB" = "$kb" ] && only_on 1 0 || status=1
     closed
     return $status
 }
@@ -101,8 +106,7 @@ check "ordinary pages on node 1, as zest says" it_is "ordinary" KernelPageSize 4
 not_on_node_0() { # the reserve is on node 1: it may not be taken from there, nor kill whoever asked
     local status=0
     WHAT=AnonHugePages
-    open_pool node=0 && says "transparent huge: " && [ "$KB" = 32768 ] || status=1
-    case $MAP in *" N1="*) status=1 ;; esac
+    open_pool node=0 && says "transparent huge: " && [ "$KB" = 32768 ] && only_on 0 1 || status=1
     closed
     return $status
 }
