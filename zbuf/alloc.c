@@ -21,14 +21,15 @@ static inline void begin_life(struct zbuf *zb, uint32_t *birth, uint32_t now)
         __atomic_store_n(birth, now, __ATOMIC_RELAXED);
 }
 
-/* m's at-th segment is allocated. Marks by value: they need not be read again after one is written,
- * a byte that for all the compiler knows might be anywhere. */
+/* m's at-th segment is allocated. What does not change comes by value: it need not be read again
+ * after a mark is written, a byte that for all the compiler knows might be anywhere. */
 static inline __attribute__((always_inline)) struct zbuf *take(const struct mag *m, uint32_t at,
-                                                               struct marks marks, uint32_t now)
+                                                               bool marked, struct marks marks,
+                                                               uint32_t now)
 {
     size_t unit = m->unit[at];
     struct zbuf *zb = &marks.header[unit];
-    if (at >= m->marked)
+    if (!marked)
         __atomic_store_n(&marks.live[unit], m->live, __ATOMIC_RELAXED);
     begin_life(zb, &marks.birth[unit], now);
     return zb;
@@ -163,12 +164,22 @@ static inline __attribute__((always_inline)) struct zbuf *alloc_one(const struct
     if (unlikely(!m))
         return NULL;
     mag_begin(c, m);
-    uint32_t n;
-    if (unlikely(cache_open(c) != pool || (n = m->n) == 0)) {
+    if (unlikely(cache_open(c) != pool)) {
         mag_leave(c, m);
         return NULL;
     }
-    struct zbuf *zb = take(m, --n, c->marks, c->now);
+    uint32_t n = m->n;
+    if (unlikely(n <= m->low)) { /* which is never more: so one comparison says both */
+        if (n == 0) {
+            mag_leave(c, m);
+            return NULL;
+        }
+        m->low = n - 1;
+    }
+    const bool marked = m->marked != 0;
+    if (!marked)
+        m->allocs++;
+    struct zbuf *zb = take(m, --n, marked, c->marks, c->now);
     mag_end(c, m, n);
     if (!zb) /* for the compiler: NULL is what was returned above */
         __builtin_unreachable();
@@ -217,10 +228,14 @@ static inline unsigned alloc_run(const struct zbuf_pool *pool, uint32_t id, unsi
         return 0;
     }
     const struct marks marks = c->marks;
+    const bool marked = m->marked != 0;
     uint32_t left = m->n, now = c->now;
     n = n < left ? n : left;
     for (unsigned i = 0; i < n; i++)
-        out[i] = take(m, --left, marks, now);
+        out[i] = take(m, --left, marked, marks, now);
+    if (!marked)
+        m->allocs += n;
+    mag_note_low(m, left);
     mag_end(c, m, left);
     return n;
 }

@@ -277,8 +277,7 @@ struct mag *mag_get(struct cache *c, struct zbuf_budget *b, unsigned cls)
     if (m->cap == 0) {
         uint32_t half = mag_slots(cls) / 2;
         m->batch = half < BATCH_FIRST ? half : BATCH_FIRST;
-        m->cap = 2 * m->batch;
-        mag_set_floor(m);
+        mag_set_cap(m, 2 * m->batch);
         m->next = c->in_use;
         c->in_use = m;
         count_magazine(b, 1);
@@ -292,7 +291,7 @@ void mag_sync(struct zbuf_pool *pool, struct mag *m)
     struct class *c = &pool->cls[m->cls];
     /* Most were in use when the magazine was lowest. Signed, as what other threads moved meanwhile
      * may make it less than nothing. */
-    mag_note_low(m);
+    assert(m->low <= m->n);
     int64_t out = (int64_t)m->synced - m->low, in_depot = depot_sync(pool, m);
     int64_t used =
         (int64_t)c->slabs * class_segs(m->cls) - c->store - c->cached + out - c->in_depots;
@@ -304,8 +303,9 @@ void mag_sync(struct zbuf_pool *pool, struct mag *m)
         if (used > (int64_t)b->high_water)
             b->high_water = (uint64_t)used;
     }
-    c->allocs += m->frees + m->synced - m->n; /* what came and is not there any more */
-    m->frees = 0;
+    uint64_t to_come = m->marked ? m->n : 0;
+    c->allocs += m->allocs - to_come;
+    m->allocs = to_come;
 }
 
 void mag_settle(struct zbuf_pool *pool, struct mag *m)
@@ -317,7 +317,6 @@ void mag_settle(struct zbuf_pool *pool, struct mag *m)
         __atomic_store_n(&b->cached, b->cached + bytes, __ATOMIC_RELAXED);
     __atomic_store_n(&m->synced, n, __ATOMIC_RELAXED);
     m->low = n;
-    mag_set_floor(m);
 }
 
 void mag_fetch(struct zbuf_pool *pool, struct mag *m, struct zbuf_budget *b, uint32_t n)
@@ -330,6 +329,7 @@ void mag_fetch(struct zbuf_pool *pool, struct mag *m, struct zbuf_budget *b, uin
     n = n < space ? n : space;
     struct zbuf *zb[MAG_SLOTS];
     n = store_take(pool, m->cls, zb, n);
+    mag_unmark(pool, m);
     /* The store gives them in order of address; taken from the end, they should be so again. */
     for (uint32_t i = 0; i < n; i++) {
         memcpy(&zb[i]->owner, &m->stamp, sizeof m->stamp);
@@ -339,18 +339,14 @@ void mag_fetch(struct zbuf_pool *pool, struct mag *m, struct zbuf_budget *b, uin
     budget_adjust(b, m->cls, (int)n);
     if (m->batch * 2 < mag_slots(m->cls))
         m->batch *= 2;
-    m->cap = m->batch * 2;
+    mag_set_cap(m, m->batch * 2);
 }
 
 void mag_bring(struct zbuf_pool *pool, struct mag *m, unsigned n)
 {
     n = n < m->n ? n : m->n;
     budget_adjust(&pool->budget[m->budget], m->cls, -(int)n);
-    /* m->marked is of now: whoever comes here has called mag_sync(). */
-    unsigned marked = n < m->marked ? n : m->marked;
-    for (unsigned i = 0; i < marked; i++)
-        unmark(pool, m->unit[i]);
-    m->marked -= marked;
+    mag_unmark(pool, m);
     for (unsigned i = 0; i < n; i++)
         store_give(pool, &pool->header[m->unit[i]], m->cls);
     memmove(m->unit, m->unit + n, (m->n - n) * sizeof m->unit[0]);
@@ -358,7 +354,7 @@ void mag_bring(struct zbuf_pool *pool, struct mag *m, unsigned n)
     if (m->batch * 2 < mag_slots(m->cls))
         m->batch *= 2;
     if (m->cap)
-        m->cap = m->batch * 2;
+        mag_set_cap(m, m->batch * 2);
 }
 
 /* ---- draining */
@@ -374,7 +370,7 @@ static void cache_empty(struct zbuf_pool *pool, struct cache *c, const struct zb
             continue;
         }
         *p = m->next;
-        m->cap = 0;
+        mag_set_cap(m, 0);
         *count += m->n;
         mag_sync(pool, m);
         mag_bring(pool, m, m->n);

@@ -17,14 +17,15 @@ static bool swap_charge(struct cache *c, struct zbuf *zb, unsigned cls, uint16_t
         uint32_t n = mt->n - 1;
         uint32_t unit = mt->unit[n];
         struct zbuf *other = &c->pool->header[unit];
-        if (n < mt->marked)
+        if (mt->marked)
             unmark(c->pool, unit);
-        mag_note_low(mf);
+        mag_unmark(c->pool, mf);
+        mag_note_low(mt, n);
         other->owner = zb->owner;
         zb->owner = to;
         mf->unit[mf->n] = unit;
-        mf->frees++;
-        mt->frees--; /* gone, but not allocated */
+        if (mt->marked)
+            mt->allocs--;
         __atomic_store_n(&mf->n, mf->n + 1, __ATOMIC_RELAXED);
         __atomic_store_n(&mt->n, n, __ATOMIC_RELAXED);
         done = true;

@@ -16,8 +16,9 @@
  * internal.h) cleared by the one who frees and set by the one who allocates, it would be such a
  * line. So the one who leaves a batch here marks it as live again, while the marks are in its own
  * core, and the one who collects it finds them as allocation wants them, and need not touch them
- * (`marked` in its magazine). The price is that meanwhile a second free of such a segment is taken
- * for a first one. It comes out when both are brought to the store.
+ * (`marked` in its magazine, and no longer than until it frees one itself). The price is that
+ * meanwhile a second free of such a segment is taken for a first one. It comes out when both are
+ * brought to the store.
  *
  * A thread uses a bay only between cache_enter() and cache_leave(): so whoever drains the pool
  * finds no bay half filled. */
@@ -32,8 +33,16 @@ static void mark(const struct zbuf_pool *pool, const struct mag *m, uint32_t n)
 {
     uint8_t *live = pool->live; /* not to be read again after each byte that is written */
     const uint8_t code = m->live;
+#pragma GCC unroll 8
     for (uint32_t i = 0; i < n; i++)
         __atomic_store_n(&live[m->unit[i]], code, __ATOMIC_RELAXED);
+}
+
+/* Their order turned round. `restrict`, or compilers would not do it by vectors. */
+static void copy_turned(uint32_t *restrict to, const uint32_t *restrict from, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        to[i] = from[n - 1 - i];
 }
 
 /* Asks for the lines of a bay before they are needed. `writing` is worth a call of its own only to
@@ -60,13 +69,18 @@ static struct depot *depot_of(const struct zbuf_pool *pool, const struct mag *m)
     return __atomic_load_n(&pool->depot[m->budget * ZBUF_CLASSES + m->cls], __ATOMIC_ACQUIRE);
 }
 
+static struct bay *bay_at(struct depot *d, uint32_t ticket)
+{
+    return &d->bay[ticket & (d->bays - 1)];
+}
+
 /* Takes the next ticket of `in` (phase 0) or `out` (phase 1) and returns its bay. NULL if that one
  * is not to be had: the depot is full, or empty, or another thread is still at work in it. */
 static struct bay *claim(struct depot *d, uint32_t *tickets, uint32_t phase, uint32_t *ticket)
 {
     uint32_t t = __atomic_load_n(tickets, __ATOMIC_RELAXED);
     for (unsigned tries = 0; tries < CLAIMS_MAX; tries++) {
-        struct bay *bay = &d->bay[t % d->bays];
+        struct bay *bay = bay_at(d, t);
         if (__atomic_load_n(&bay->turn, __ATOMIC_ACQUIRE) != t + phase)
             return NULL;
         if (__atomic_compare_exchange_n(tickets, &t, t + 1, false, __ATOMIC_RELAXED,
@@ -88,6 +102,17 @@ static void emptied(const struct depot *d, struct bay *bay, uint32_t ticket)
     __atomic_store_n(&bay->turn, ticket + d->bays, __ATOMIC_RELEASE);
 }
 
+void mag_unmark(const struct zbuf_pool *pool, struct mag *m)
+{
+    if (!m->marked)
+        return;
+    for (uint32_t i = 0; i < m->n; i++)
+        unmark(pool, m->unit[i]);
+    m->allocs -= m->n;
+    m->marked = 0;
+    mag_set_cap(m, m->cap);
+}
+
 HAS_PREFETCHW bool depot_put(struct zbuf_pool *pool, struct mag *m)
 {
     struct depot *d = depot_of(pool, m);
@@ -97,14 +122,14 @@ HAS_PREFETCHW bool depot_put(struct zbuf_pool *pool, struct mag *m)
     struct bay *bay = claim(d, &d->in, 0, &ticket);
     if (!bay)
         return false;
-    uint32_t left = m->n - d->batch;
-    mark(pool, m, d->batch);
-    memcpy(bay->unit, m->unit, d->batch * sizeof m->unit[0]);
+    const uint32_t batch = d->batch, left = m->n - batch;
+    assert(!m->marked); /* since the first that was freed on top of them */
+    mark(pool, m, batch);
+    memcpy(bay->unit, m->unit, batch * sizeof m->unit[0]);
     filled(bay, ticket);
-    expect(&d->bay[(ticket + 1) % d->bays], d->batch, true);
-    m->marked -= m->marked < d->batch ? m->marked : d->batch;
-    memmove(m->unit, m->unit + d->batch, left * sizeof m->unit[0]);
-    m->frees -= d->batch; /* gone, but not allocated */
+    expect(bay_at(d, ticket + 1), batch, true);
+    memmove(m->unit, m->unit + batch, left * sizeof m->unit[0]);
+    mag_note_low(m, left);
     __atomic_store_n(&m->n, left, __ATOMIC_RELAXED);
     return true;
 }
@@ -121,17 +146,15 @@ bool depot_get(struct zbuf_pool *pool, struct mag *m)
     /* They are taken from the end: so they are allocated in the order in which they were freed.
      * With each batch turned round, neighbours would part company until the order is a random one,
      * and each segment's marks (birth_of()) in another cache line than the one before. */
-    for (uint32_t i = 0; i < d->batch; i++)
-        m->unit[i] = bay->unit[d->batch - 1 - i];
+    const uint32_t batch = d->batch;
+    copy_turned(m->unit, bay->unit, batch);
     emptied(d, bay, ticket);
-    expect(&d->bay[(ticket + 1) % d->bays], d->batch, false);
-    mag_note_low(m);
-    m->marked = d->batch;
-    m->frees += d->batch;
-    __atomic_store_n(&m->n, d->batch, __ATOMIC_RELAXED);
-    m->batch = d->batch; /* a thread that only allocates never had a reason to grow its own */
-    m->cap = 2 * d->batch;
-    mag_set_floor(m);
+    expect(bay_at(d, ticket + 1), batch, false);
+    m->allocs += batch;
+    __atomic_store_n(&m->n, batch, __ATOMIC_RELAXED);
+    m->batch = batch; /* a thread that only allocates never had a reason to grow its own */
+    m->marked = 1;
+    mag_set_cap(m, 2 * batch);
     return true;
 }
 
@@ -161,6 +184,7 @@ void depot_make(struct zbuf_pool *pool, const struct mag *m)
     bays = bays < BAYS_MAX ? bays : BAYS_MAX;
     if (pool->budget[m->budget].parent && bays > BAYS_CHILD)
         bays = BAYS_CHILD;
+    assert((bays & (bays - 1)) == 0); /* bay_at() */
     struct depot *d = aligned_alloc(64, sizeof *d + bays * sizeof d->bay[0]);
     if (!d)
         return;

@@ -8,8 +8,8 @@
  * Fast and slow paths are as in alloc.c.
  *
  * What passes from thread to thread is limited by the slower of the two, most often the one that
- * frees; so what the fast path asks is put in as few comparisons as may be: header_ready(), `span`.
- */
+ * frees; so what the fast path asks is put in as few comparisons as may be (header_ready(),
+ * `space`), and what can be counted elsewhere is not counted here. */
 #include "internal.h"
 #include "sanitize.h"
 
@@ -26,9 +26,9 @@ static inline bool header_ready(const struct zbuf *zb)
     typedef uint64_t __attribute__((may_alias)) both;
     const uint64_t one_and_none = __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? 1 : 1ull << 32;
     /* acquire: sees what those did who gave their references back */
-    return __atomic_load_n((const both *)&zb->refcount, __ATOMIC_ACQUIRE) == one_and_none &&
-           zb->data == zb->first + ZBUF_OVERHEAD &&
-           ((uintptr_t)zb->next | __atomic_load_n(&zb->priv, __ATOMIC_RELAXED)) == 0;
+    return likely(__atomic_load_n((const both *)&zb->refcount, __ATOMIC_ACQUIRE) == one_and_none) &&
+           likely(zb->data == zb->first + ZBUF_OVERHEAD) &&
+           likely(((uintptr_t)zb->next | __atomic_load_n(&zb->priv, __ATOMIC_RELAXED)) == 0);
 }
 
 static inline void header_renew(struct zbuf *zb)
@@ -40,19 +40,18 @@ static inline void header_renew(struct zbuf *zb)
     __atomic_store_n(&zb->priv, 0, __ATOMIC_RELAXED);
 }
 
-static inline void end_life(struct zbuf *zb, uint8_t *live)
+static inline void end_life(struct zbuf *zb, uint8_t *live, size_t unit)
 {
-    __atomic_store_n(live, 0, __ATOMIC_RELAXED);
+    __atomic_store_n(&live[unit], 0, __ATOMIC_RELAXED);
     ASAN_POISON_MEMORY_REGION(zb->first + ZBUF_GUARD, zb->size - ZBUF_GUARD);
     (void)zb;
 }
 
-static inline void mag_push(struct mag *m, uint32_t unit)
+static inline void mag_push(const struct zbuf_pool *pool, struct mag *m, uint32_t unit)
 {
     uint32_t n = m->n;
-    mag_note_low(m);
+    mag_unmark(pool, m);
     m->unit[n] = unit;
-    m->frees++;
     __atomic_store_n(&m->n, n + 1, __ATOMIC_RELAXED);
 }
 
@@ -123,7 +122,7 @@ static COLD void free_slow(struct zbuf_pool *pool, struct zbuf *zb, unsigned cls
     VALGRIND_MEMPOOL_FREE(pool, zb->first + ZBUF_GUARD);
     if (pool->debug || !header_ready(zb))
         header_renew(zb);
-    end_life(zb, &pool->live[pool_unit(pool, zb)]);
+    end_life(zb, pool->live, pool_unit(pool, zb));
     struct mag *m = own && !pool->slow && !budget_over(b) ? mag_get(own, b, cls) : NULL;
     if (m) {
         mag_sync(pool, m);
@@ -133,7 +132,7 @@ static COLD void free_slow(struct zbuf_pool *pool, struct zbuf *zb, unsigned cls
                 depot_make(pool, m);
         }
         mag_settle(pool, m);
-        mag_push(m, pool_unit(pool, zb));
+        mag_push(pool, m, pool_unit(pool, zb));
     } else {
         budget_adjust(b, cls, -1);
         store_give(pool, zb, cls);
@@ -178,7 +177,7 @@ static COLD void free_wrong(const struct zbuf_pool *pool, const struct zbuf *zb)
 
 /* It is not the last reference, it belongs into another magazine than the last one did, or it is a
  * case for one of the slow paths. */
-static __attribute__((noinline)) void free_other(struct cache *c, struct zbuf *zb)
+static __attribute__((noinline)) void free_other(struct zbuf *zb, struct cache *c)
 {
     uint32_t unit = (uint32_t)marks_unit(&c->marks, zb);
     uint8_t live = __atomic_load_n(&c->marks.live[unit], __ATOMIC_RELAXED);
@@ -192,8 +191,8 @@ static __attribute__((noinline)) void free_other(struct cache *c, struct zbuf *z
         if (likely(m && stamp_is(zb, m) && (m->n < m->cap || depot_put(c->pool, m)))) {
             if (!header_ready(zb))
                 header_renew(zb);
-            end_life(zb, &c->marks.live[unit]);
-            mag_push(m, unit);
+            end_life(zb, c->marks.live, unit);
+            mag_push(c->pool, m, unit);
             c->last = m;
             cache_leave(c);
             return;
@@ -205,12 +204,12 @@ static __attribute__((noinline)) void free_other(struct cache *c, struct zbuf *z
 
 /* zb is in no pool that this thread has open: in one that is shut at present, in another than the
  * last, or in none. */
-static COLD void free_not_open(struct cache *c, struct zbuf *zb)
+static COLD void free_not_open(struct zbuf *zb, struct cache *c)
 {
     if (!zb)
         return;
     if (marks_unit(&c->marks, zb) < __atomic_load_n(&c->units, __ATOMIC_RELAXED))
-        free_other(c, zb);
+        free_other(zb, c);
     else
         free_elsewhere(zb);
 }
@@ -219,16 +218,16 @@ static COLD void free_not_open(struct cache *c, struct zbuf *zb)
  * before it is known whether it is the right one: so everything that is asked of the segment is a
  * branch to be predicted, not an address to be waited for. */
 static inline __attribute__((always_inline)) bool ends_in(struct zbuf *zb, uint8_t *live,
-                                                          const struct mag *m)
+                                                          size_t unit, const struct mag *m)
 {
-    if (unlikely(__atomic_load_n(live, __ATOMIC_RELAXED) != m->live || !stamp_is(zb, m)))
+    if (unlikely(__atomic_load_n(&live[unit], __ATOMIC_RELAXED) != m->live || !stamp_is(zb, m)))
         return false;
-    if (!header_ready(zb)) {
+    if (unlikely(!header_ready(zb))) {
         if (unlikely(__atomic_load_n(&zb->refcount, __ATOMIC_ACQUIRE) != 1))
             return false;
         header_renew(zb);
     }
-    end_life(zb, live);
+    end_life(zb, live, unit);
     return true;
 }
 
@@ -240,19 +239,18 @@ static inline __attribute__((always_inline)) void free_one(struct zbuf *zb)
     mag_begin(c, m);
     bool open = unit < cache_open_units(c);
     if (likely(open)) {
-        uint32_t n = m->n;
-        if (likely(n - m->floor < m->span && ends_in(zb, &c->marks.live[unit], m))) {
+        size_t n = m->n;
+        if (likely(n < m->space && ends_in(zb, c->marks.live, unit, m))) {
             m->unit[n] = (uint32_t)unit;
-            m->frees++;
             mag_end(c, m, n + 1);
             return;
         }
     }
     mag_leave(c, m);
     if (likely(open))
-        free_other(c, zb);
+        free_other(zb, c);
     else
-        free_not_open(c, zb);
+        free_not_open(zb, c);
 }
 
 void zbuf_free(struct zbuf *zb)
@@ -268,11 +266,11 @@ static unsigned free_run(struct zbuf **zbs, unsigned n)
     mag_begin(c, m);
     const struct marks marks = c->marks;
     const size_t units = cache_open_units(c);
-    const uint32_t have = m->n, room = m->cap - have;
+    const uint32_t have = m->n, room = have < m->space ? m->space - have : 0;
     unsigned i = 0;
     for (n = n < room ? n : room; i < n; i++) {
         size_t unit = marks_unit(&marks, zbs[i]);
-        if (unlikely(unit >= units || !ends_in(zbs[i], &marks.live[unit], m)))
+        if (unlikely(unit >= units || !ends_in(zbs[i], marks.live, unit, m)))
             break;
         m->unit[have + i] = (uint32_t)unit;
     }
@@ -280,8 +278,6 @@ static unsigned free_run(struct zbuf **zbs, unsigned n)
         mag_leave(c, m);
         return 0;
     }
-    mag_note_low(m);
-    m->frees += i;
     mag_end(c, m, have + i);
     return i;
 }

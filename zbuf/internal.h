@@ -174,23 +174,22 @@ static_assert(offsetof(struct zbuf, next) - offsetof(struct zbuf, owner) == size
 #define MAG_SLOTS 128u           /* most segments in one, */
 #define MAG_BYTES (1024u * 1024) /* of at most so much together */
 struct mag {
-    uint32_t n;    /* segments at hand */
-    uint32_t busy; /* its thread is between mag_begin() and mag_end() */
-    /* With fewer than `floor`, mag_note_low() has something to note; `span` more, and it is full.
-     * So a free, which may have neither, looks at n - floor only. */
-    uint32_t floor, span;
+    uint32_t n;         /* segments at hand */
+    uint32_t busy;      /* its thread is between mag_begin() and mag_end() */
+    uint32_t low;       /* fewest since the last synchronisation: never more than n */
+    uint32_t space;     /* as cap, but 0 while marked: so a free looks at one number */
     struct stamp stamp; /* that every segment in it has, so that allocation need not write it */
-    uint64_t frees;     /* since the last synchronisation */
-    uint32_t marked;    /* so many of the first are marked as live already: see depot.c */
-    uint32_t low;       /* fewest since the last synchronisation, as mag_note_low() saw it */
+    uint64_t allocs;    /* since the last synchronisation; of the marked ones, in advance */
     uint32_t cap;       /* 0 = out of use */
     uint32_t batch;     /* how many to fetch or bring at once */
     uint32_t synced;    /* n as the accounts know it */
     uint16_t budget;
     uint8_t cls;
     uint8_t live;     /* LIVE(cls) */
+    uint8_t marked;   /* not 0: all are marked as live already: see depot.c */
     struct mag *next; /* in use (or the pool has gone: all), of the same cache */
-    uint32_t unit[];  /* which each is (pool_unit()), from the next line on; the warmest last */
+    /* Which each is (pool_unit()), from the next line on; the warmest last. */
+    _Alignas(64) uint32_t unit[];
 };
 static_assert(offsetof(struct mag, unit) == 64, "a magazine's counters are one cache line");
 static_assert(offsetof(struct mag, n) == 0 && offsetof(struct mag, busy) == sizeof(uint32_t),
@@ -201,23 +200,16 @@ static inline uint32_t mag_slots(unsigned cls)
     return slots < MAG_SLOTS ? slots : MAG_SLOTS;
 }
 
-/* Allocation only counts down. How far it came, and how many of the marked are left, is noted
- * before anything is put on top again: so it is the one who puts that looks, and only at one
- * number. */
-static inline void mag_set_floor(struct mag *mag)
+/* n are left, or are about to be. */
+static inline void mag_note_low(struct mag *mag, uint32_t n)
 {
-    uint32_t low = mag->n < mag->low ? mag->n : mag->low;
-    mag->floor = low > mag->marked ? low : mag->marked;
-    mag->span = mag->cap > mag->floor ? mag->cap - mag->floor : 0;
+    if (n < mag->low)
+        mag->low = n;
 }
-static inline void mag_note_low(struct mag *mag)
+static inline void mag_set_cap(struct mag *mag, uint32_t cap)
 {
-    uint32_t n = mag->n;
-    if (likely(n >= mag->floor))
-        return;
-    mag->low = n < mag->low ? n : mag->low;
-    mag->marked = n < mag->marked ? n : mag->marked;
-    mag_set_floor(mag);
+    mag->cap = cap;
+    mag->space = mag->marked ? 0 : cap;
 }
 
 /* See depot.c. */
@@ -339,14 +331,14 @@ static inline void mag_leave(struct cache *c, struct mag *mag) /* as it was */
     __atomic_store_n(&mag->busy, 0, __ATOMIC_RELEASE);
 #endif
 }
-static inline void mag_end(struct cache *c, struct mag *mag, uint32_t n)
+static inline void mag_end(struct cache *c, struct mag *mag, uint64_t n)
 {
 #if !ZBUF_TSAN && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
     typedef uint64_t __attribute__((may_alias)) both;
     (void)c;
     __atomic_store_n((both *)(void *)mag, n, __ATOMIC_RELEASE);
 #else
-    __atomic_store_n(&mag->n, n, __ATOMIC_RELAXED);
+    __atomic_store_n(&mag->n, (uint32_t)n, __ATOMIC_RELAXED);
     mag_leave(c, mag);
 #endif
 }
@@ -545,6 +537,8 @@ uint64_t clock_now(const struct zbuf_pool *pool);
 /* depot.c. The first two between cache_enter() and cache_leave(), on the thread's own magazine. */
 bool depot_put(struct zbuf_pool *pool, struct mag *m); /* leaves its coldest batch */
 bool depot_get(struct zbuf_pool *pool, struct mag *m); /* fills it, if it is empty */
+/* Marks what depot_get() brought as free, before anything else is put into the magazine. */
+void mag_unmark(const struct zbuf_pool *pool, struct mag *m);
 /* What is there for one budget and class. */
 uint32_t depot_segs(const struct zbuf_pool *pool, uint16_t budget, unsigned cls);
 /* Under the lock: */

@@ -11,7 +11,7 @@
 
 #define MIRROR_NAME    "zbuf-pool"
 #define MIRROR_MAGIC   0x6c6f6f7066756262ull
-#define MIRROR_VERSION 5u /* of all that others read: transit.c looks at caches, too */
+#define MIRROR_VERSION 6u /* of all that others read: transit.c looks at caches, too */
 
 struct mirror {
     uint64_t magic;

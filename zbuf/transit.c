@@ -60,14 +60,13 @@ static int add_mags(struct transit *t, struct other *o, uint64_t at)
     int err = 0;
     for (; !err && at; at = (uintptr_t)mag.next) {
         err = get(o, at, &mag, sizeof mag);
-        uint32_t n = mag.marked < mag.n ? mag.marked : mag.n;
-        if (err || n == 0)
+        if (err || !mag.marked || mag.n == 0)
             continue;
-        if (n > MAG_SLOTS)
+        if (mag.n > MAG_SLOTS)
             return -EPROTO;
-        err = get(o, at + offsetof(struct mag, unit), unit, n * sizeof unit[0]);
+        err = get(o, at + offsetof(struct mag, unit), unit, mag.n * sizeof unit[0]);
         if (!err)
-            err = add(t, unit, n);
+            err = add(t, unit, mag.n);
     }
     return err;
 }

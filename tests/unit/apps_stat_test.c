@@ -238,7 +238,8 @@ static void set_lists(struct mirror *m, struct trap_lists *t, enum lie lie)
     t->depot->in = lie == MANY_BAYS ? UINT32_MAX : 2;
     t->cache.next_in_pool = lie == ENDLESS_CACHES ? &t->cache : NULL;
     t->mag->next = lie == ENDLESS_MAGS ? t->mag : NULL;
-    t->mag->n = t->mag->marked = lie == LONG_MAG ? UINT32_MAX : MAG_SLOTS;
+    t->mag->n = lie == LONG_MAG ? UINT32_MAX : MAG_SLOTS;
+    t->mag->marked = 1;
     m->depots = (uintptr_t)&t->depots;
     m->caches = (uintptr_t)&t->caches;
 }

@@ -8,7 +8,7 @@
 
 #define THREADS 4u
 #define BATCHES 6u /* more than one for each thread, and more than there are bays */
-#define TRIES   (ZBUF_TSAN ? 40000u : 400000u)
+#define TRIES   (ZBUF_TSAN ? 40000u : 1600000u)
 
 static struct zbuf_pool *pool;
 static uint32_t holder[BATCHES * BAY_SEGS]; /* 0 = in the depot */
@@ -34,6 +34,7 @@ static bool move(uint32_t id)
     struct mag *m = mag[id];
     bool in = m->n > 0;
     if (in) {
+        mag_unmark(pool, m);
         hold(m, id + 1, 0);
         if (!depot_put(pool, m)) {
             hold(m, 0, id + 1);

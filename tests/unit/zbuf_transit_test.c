@@ -41,8 +41,13 @@ static void set_out(void)
     CU_ASSERT_EQUAL(stat_of(pool).cls[1].high_water, SEGS + EXTRA); /* what left is not in use */
     while (n_held < SEGS + EXTRA && own_mag()->marked == 0)
         held[n_held++] = zbuf_alloc(pool, FITS(2048));
-    CU_ASSERT_FATAL(own_mag()->marked > 2 && own_mag()->n == own_mag()->marked - 1);
+    CU_ASSERT_FATAL(own_mag()->marked && own_mag()->n > 2);
     CU_ASSERT_FATAL(depot_segs(pool, 0, 1) > 0);
+}
+
+static uint64_t taken(void)
+{
+    return stat_of(pool).cls[1].allocs;
 }
 
 static void give_back(void)
@@ -139,7 +144,6 @@ static void freed_again_at_once_they_are_marked_free(void)
     give_back();
 }
 
-/* The marked ones are the first to leave again. */
 static void they_may_travel_on(void)
 {
     set_out();
@@ -153,6 +157,22 @@ static void they_may_travel_on(void)
     give_back();
 }
 
+/* Not when they are collected, but when somebody gets them. */
+static void they_count_when_they_are_allocated(void)
+{
+    set_out();
+    uint64_t made = SEGS + n_held;
+    CU_ASSERT_EQUAL(taken(), made);
+    struct zbuf *zb = zbuf_alloc(pool, FITS(2048));
+    CU_ASSERT_EQUAL(taken(), ++made);
+    zbuf_free(zb); /* and the others are marked as free */
+    CU_ASSERT_EQUAL(taken(), made);
+    zb = zbuf_alloc(pool, FITS(2048));
+    CU_ASSERT_EQUAL(taken(), ++made);
+    zbuf_free(zb);
+    give_back();
+}
+
 /* One goes over to another budget as a replacement for a frame: on top of what is marked free. */
 static void given_in_exchange_they_are_marked_free(void)
 {
@@ -160,9 +180,31 @@ static void given_in_exchange_they_are_marked_free(void)
     struct zbuf_budget *rx = zbuf_budget_create(pool, "rx", 0, 0);
     struct zbuf *frame = zbuf_alloc_from(rx, FITS(2048));
     const struct zbuf *other = &pool->header[own_mag()->unit[own_mag()->n - 1]];
+    const uint64_t made = taken();
     CU_ASSERT_EQUAL(zbuf_charge(frame, zbuf_budget_app(pool)), 0);
+    CU_ASSERT_EQUAL(taken(), made);
     CU_ASSERT_EQUAL(other->owner, zbuf_budget_id(rx)); /* they have changed places */
     CU_ASSERT_PTR_NULL(zbuf_of(pool, other->first + ZBUF_OVERHEAD));
+    zbuf_free(frame);
+    CU_ASSERT_EQUAL(zbuf_budget_destroy(rx), 0);
+    give_back();
+}
+
+/* One comes from another budget, and lies on top of those that are marked as live. */
+static void come_by_exchange_it_is_not_one_of_them(void)
+{
+    set_out();
+    struct zbuf_budget *rx = zbuf_budget_create(pool, "rx", 0, 0);
+    zbuf_free(zbuf_alloc_from(rx, FITS(2048)));
+    const struct mag *theirs = zbuf_tls->mag[zbuf_budget_id(rx) * ZBUF_CLASSES + 1];
+    const struct zbuf *other = &pool->header[theirs->unit[theirs->n - 1]];
+    struct zbuf *frame = held[--n_held];
+    CU_ASSERT(own_mag()->marked);
+    CU_ASSERT_EQUAL(zbuf_charge(frame, rx), 0);
+    struct zbuf *zb = zbuf_alloc(pool, FITS(2048));
+    CU_ASSERT_PTR_EQUAL_FATAL(zb, other);
+    CU_ASSERT_PTR_NOT_NULL(zbuf_of(pool, zb->data));
+    zbuf_free(zb);
     zbuf_free(frame);
     CU_ASSERT_EQUAL(zbuf_budget_destroy(rx), 0);
     give_back();
@@ -196,5 +238,6 @@ static void a_second_free_comes_out(void)
 
 CHECK_MAIN("zbuf_transit", CHECK(they_are_nobodys), CHECK(another_process_sees_that),
            CHECK(freed_again_they_are_marked_free), CHECK(freed_again_at_once_they_are_marked_free),
-           CHECK(they_may_travel_on), CHECK(given_in_exchange_they_are_marked_free),
-           CHECK(a_second_free_comes_out))
+           CHECK(they_may_travel_on), CHECK(they_count_when_they_are_allocated),
+           CHECK(come_by_exchange_it_is_not_one_of_them),
+           CHECK(given_in_exchange_they_are_marked_free), CHECK(a_second_free_comes_out))
