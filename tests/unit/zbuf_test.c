@@ -168,6 +168,30 @@ static void the_last_reference_frees(void)
     CU_ASSERT_EQUAL(zbuf_pool_destroy(pool), 0);
 }
 
+/* Those of one thread are counted without atomics, and no otherwise. */
+static void the_last_owned_reference_frees(void)
+{
+    struct zbuf_pool *pool = zbuf_pool_create(
+        &(struct zbuf_pool_config){.size = 2 * MIB, .no_huge = true, .owned_refs = true});
+    CU_ASSERT_PTR_NOT_NULL_FATAL(pool);
+    struct zbuf *zb = zbuf_alloc(pool, 100);
+    for (uint32_t n = 2; n <= 4; n++) {
+        CU_ASSERT_PTR_EQUAL(zbuf_ref(zb), zb);
+        CU_ASSERT_EQUAL(zbuf_refcount(zb), n);
+    }
+    for (uint32_t n = 3; n >= 1; n--) {
+        zbuf_free(zb);
+        CU_ASSERT_EQUAL(zbuf_refcount(zb), n);
+        CU_ASSERT_EQUAL(stat_of(pool).live, 1);
+    }
+    zbuf_free(zb);
+    CU_ASSERT_EQUAL(stat_of(pool).live, 0);
+    struct zbuf *again = zbuf_alloc(pool, 100);
+    CU_ASSERT_PTR_EQUAL(again, zb);
+    zbuf_free(again);
+    CU_ASSERT_EQUAL(zbuf_pool_destroy(pool), 0);
+}
+
 /* And one that was left as it was is only read: two threads that hand segments to each other would
  * pay for each line that one of them writes. */
 static void a_used_header_is_made_new(void)
@@ -350,6 +374,36 @@ static void ref_freed(void)
     struct zbuf *zb = zbuf_alloc(zbuf_pool_create(NULL), 3000);
     zbuf_free(zb);
     zbuf_ref(zb);
+}
+static struct zbuf *owned(void)
+{
+    return zbuf_alloc(zbuf_pool_create(&(struct zbuf_pool_config){.owned_refs = true}), 3000);
+}
+static void free_owned_twice(void)
+{
+    struct zbuf *zb = owned();
+    zbuf_ref(zb);
+    zbuf_free(zb);
+    zbuf_free(zb);
+    zbuf_free(zb);
+}
+static void ref_owned_freed(void)
+{
+    struct zbuf *zb = owned();
+    zbuf_free(zb);
+    zbuf_ref(zb);
+}
+static void owned_overflow(void)
+{
+    struct zbuf *zb = owned();
+    zb->refcount = INT32_MAX;
+    zbuf_ref(zb);
+}
+static void owned_gone_wild(void)
+{
+    struct zbuf *zb = owned();
+    zb->refcount = 0;
+    zbuf_free(zb);
 }
 static void free_foreign(void)
 {
@@ -565,6 +619,14 @@ static void misuse_aborts_and_says_what_it_knows(void)
     SAYS("not a zbuf");
     ABORTS(overflow);
     SAYS("overflow");
+    ABORTS(free_owned_twice);
+    SAYS("double free");
+    ABORTS(ref_owned_freed);
+    SAYS("reference to a freed segment");
+    ABORTS(owned_overflow);
+    SAYS("refcount overflow");
+    ABORTS(owned_gone_wild);
+    SAYS("damaged header");
     ABORTS(tx_done_dead);
     ABORTS(tx_done_foreign);
 }
@@ -594,7 +656,8 @@ CHECK_MAIN("zbuf", CHECK(the_region_is_aligned_and_rounded_up), CHECK(defaults_a
            CHECK(memory_is_bound_to_a_node_or_refused),
            CHECK(each_size_gets_the_best_fitting_class),
            CHECK(a_frame_of_1460_fits_2k_with_its_headers), CHECK(any_address_leads_to_its_segment),
-           CHECK(the_last_reference_frees), CHECK(a_used_header_is_made_new),
+           CHECK(the_last_reference_frees), CHECK(the_last_owned_reference_frees),
+           CHECK(a_used_header_is_made_new),
            CHECK(exhaustion_is_enobufs_and_every_segment_is_distinct),
            CHECK(falls_upward_when_the_class_cannot_grow), CHECK(a_ceiling_holds),
            CHECK(a_minimum_is_there_whatever_the_others_do),
